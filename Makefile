@@ -1,0 +1,80 @@
+# Each target sets up what it needs and may be run again at any time. `make help` lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# A uv of the machine's own is used; without one, `make setup` installs one here.
+LOCAL_UV := .cache/uv/bin/uv
+UV := $(shell command -v uv || echo $(LOCAL_UV))
+RUN := $(UV) run --no-sync
+
+# What the PostgreSQL servers of the tests load. They are built for Debian 12, hence its ICU.
+DEBIAN_PACKAGES := tzdata libxml2 libicu72 libgssapi-krb5-2
+
+# Tests of one file share servers, so they stay on one worker.
+PARALLEL := -n 2 --dist loadfile
+
+.PHONY: help
+help: ## List all targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: debian-packages $(if $(filter $(LOCAL_UV),$(UV)),$(LOCAL_UV)) ## Install all that the other targets need
+	@$(UV) sync --locked --quiet
+
+.PHONY: check
+check: setup ## Lint, types, layers and unit tests: under 3 minutes
+	$(RUN) ruff check
+	$(RUN) ruff format --check
+	$(RUN) mypy
+	$(RUN) lint-imports --no-logo
+	$(RUN) pytest tests/unit
+
+.PHONY: test
+test: check ## All of check, then the tests on real servers: under 35 minutes
+	$(RUN) pytest tests --ignore=tests/unit $(PARALLEL)
+
+.PHONY: demo
+demo: setup ## Archive and purge real flights before your eyes, in an Airflow of its own
+	$(RUN) python -m tests.demo
+
+.PHONY: bench
+bench: setup ## Measure, and write the figures that the documentation quotes
+	$(RUN) python -m benchmarks
+
+.PHONY: format
+format: setup ## Format the code and repair what ruff can
+	$(RUN) ruff check --fix
+	$(RUN) ruff format
+
+.PHONY: lock
+lock: $(if $(filter $(LOCAL_UV),$(UV)),$(LOCAL_UV)) ## Renew uv.lock after a change of dependencies
+	$(UV) lock
+
+.PHONY: build
+build: setup ## Build the wheel and the source archive into dist/
+	$(UV) build --quiet --out-dir dist
+
+.PHONY: clean
+clean: ## Remove all that the other targets made, downloads included
+	rm -rf .venv .cache dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(LOCAL_UV):
+	python3 -m venv $(dir $(@D))
+	$(@D)/pip install --quiet --disable-pip-version-check 'uv>=0.9'
+
+# Outside Debian (no dpkg) the libraries are left to the reader.
+.PHONY: debian-packages
+debian-packages:
+	@command -v dpkg-query > /dev/null || exit 0; \
+	missing=(); \
+	for package in $(DEBIAN_PACKAGES); do \
+		dpkg-query --show --showformat='$${db:Status-Status}' $$package 2> /dev/null | grep -qx installed || missing+=($$package); \
+	done; \
+	if (( $${#missing[@]} == 0 )); then exit 0; fi; \
+	install="apt-get update && apt-get install --yes --no-install-recommends $${missing[*]}"; \
+	if (( EUID == 0 )); then DEBIAN_FRONTEND=noninteractive bash -c "$$install"; \
+	else echo "The PostgreSQL servers of the tests need libraries. Run: sudo sh -c '$$install'" >&2; exit 1; fi

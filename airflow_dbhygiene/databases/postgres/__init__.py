@@ -1,0 +1,93 @@
+"""PostgreSQL, versions 14 to 18. One room per question: catalog, walk, rows, purge, load."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+from airflow_dbhygiene.databases.postgres import catalog, load, purge, rows, walk
+from airflow_dbhygiene.databases.postgres.session import Connections, PostgresSession
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import psycopg
+    import pyarrow as pa
+
+    from airflow_dbhygiene.databases.protocol import Bound, Selection, Span
+
+__all__ = ["PostgresDatabase", "PostgresSession"]
+
+
+class PostgresDatabase:
+    """Answers the Database protocol.
+
+    :param connect: opens a psycopg connection; called for every session
+    """
+
+    engine = "postgresql"
+    server = staticmethod(catalog.server)
+    inspect = staticmethod(catalog.inspect)
+    fingerprint = staticmethod(catalog.fingerprint)
+    predicate = staticmethod(walk.predicate)
+    checked = staticmethod(walk.checked)
+    choose_walk = staticmethod(walk.choose_walk)
+    bounds = staticmethod(walk.bounds)
+    count_up_to = staticmethod(walk.count_up_to)
+    estimate = staticmethod(walk.estimate)
+    full_scans = staticmethod(walk.full_scans)
+    referenced = staticmethod(walk.referenced)
+    arrow_schema = staticmethod(rows.arrow_schema)
+    place_of = staticmethod(rows.place_of)
+    differing = staticmethod(rows.differing)
+    encode_keys = staticmethod(purge.encode_keys)
+    delete = staticmethod(purge.delete)
+    delete_carefully = staticmethod(purge.delete_carefully)
+    table_sizes = staticmethod(load.table_sizes)
+    oldest_age_seconds = staticmethod(load.oldest_age_seconds)
+    replica_lag_seconds = staticmethod(load.replica_lag_seconds)
+    clock = staticmethod(load.clock)
+    vacuum = staticmethod(load.vacuum)
+    analyze = staticmethod(load.analyze)
+
+    def __init__(self, connect: Callable[[], psycopg.Connection[tuple[object, ...]]]) -> None:
+        self._connections = Connections(connect)
+        self.session = self._connections.session
+        self.cancel = self._connections.cancel
+
+    @contextmanager
+    def read(
+        self, selection: Selection, span: Span, after: Bound | None, most: int, held: str | None
+    ) -> Iterator[Iterator[pa.RecordBatch]]:
+        """Stream rows of the span with their versions, in the order of the walk, from one snapshot."""
+        with rows.read(self._connections, selection, span, after, most, held) as batches:
+            yield batches
+
+    @staticmethod
+    def share_gate(session: PostgresSession) -> None:
+        """Hold off, until this transaction ends, anyone who places a legal hold."""
+        session.execute("SELECT pg_catalog.pg_advisory_xact_lock_shared(%s)", (GATE,))
+
+    @staticmethod
+    def close_gate(session: PostgresSession) -> None:
+        """Wait for all batches under way, and hold off new ones until this transaction ends."""
+        session.execute("SELECT pg_catalog.pg_advisory_xact_lock(%s)", (GATE,))
+
+    @staticmethod
+    def give_way(session: PostgresSession, seconds: float) -> None:
+        """Wait for others' locks no longer than this, until the transaction ends.
+
+        It lies well below deadlock_timeout (1 s), so that the server never has to choose a victim.
+        """
+        session.execute("SELECT pg_catalog.set_config('lock_timeout', %s, true)", (f"{int(seconds * 1000)}ms",))
+
+    @staticmethod
+    def quoted(name: str) -> str:
+        """Quote an identifier."""
+        return sql.Identifier(name).as_string()
+
+
+GATE = 0x6462_6879_6769_656E
+"""The advisory lock between batches and the placing of holds: "dbhygien" in ASCII."""

@@ -1,0 +1,209 @@
+"""What is this table? Read from PostgreSQL's own catalogue, with every refusal and warning by name."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from psycopg import sql
+
+from airflow_dbhygiene.databases.postgres import catalog_sql
+from airflow_dbhygiene.databases.postgres.types import form_of
+from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Column, Facts, Server
+from airflow_dbhygiene.errors import NotFound, ReadOnlyServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_dbhygiene.databases.postgres.session import PostgresSession
+    from airflow_dbhygiene.policy.model import Policy
+    from airflow_dbhygiene.policy.names import TableName
+
+
+@dataclass(frozen=True)
+class TypeFact:
+    """A type: its name, pg_type.typtype ("A" for an array), and whether PostgreSQL itself brings it."""
+
+    name: str
+    kind: str
+    builtin: bool
+
+
+@dataclass(frozen=True)
+class ForeignKey:
+    """A foreign key of another table that points at ours."""
+
+    name: str
+    child: str
+    child_columns: tuple[str, ...]
+    our_columns: tuple[str, ...]
+    action: str
+    indexed: bool
+
+
+_ACTIONS = {"c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT"}
+
+
+def server(session: PostgresSession) -> Server:
+    """Tell which server answers, and in which history.
+
+    :raises ReadOnlyServer: when it is a standby or read-only
+    """
+    standby, read_only, system, timeline = session.execute(catalog_sql.SERVER)[0]
+    if standby or read_only == "on":
+        what = "is a standby" if standby else "is read-only"
+        raise ReadOnlyServer(f"the database server {what}: point the Airflow connection at the primary.")
+    return Server("postgresql", session.version, str(system), timeline)
+
+
+def quoted(session: PostgresSession, table: TableName) -> str:
+    """Write the table's name as SQL."""
+    return session.render(sql.Identifier(table.schema, table.table))
+
+
+def fingerprint(session: PostgresSession, table: TableName) -> str:
+    """Digest everything about the table's schema that a purge relies on."""
+    rows = session.execute(catalog_sql.FINGERPRINT, {"schema": table.schema, "table": table.table})
+    return hashlib.sha256("\n".join(str(row[0]) for row in rows).encode()).hexdigest()
+
+
+def inspect(session: PostgresSession, policy: Policy) -> Facts:
+    """Read the table's facts, refusals and warnings.
+
+    :raises NotFound: when there is no such table
+    """
+    name = policy.table_name
+    with session.transaction(search_path="pg_catalog"):
+        table = _table(session, name)
+        columns, lossy = _columns(session, table["oid"], policy)
+        key = tuple(row[0] for row in session.execute(catalog_sql.KEY, (table["oid"],)))
+        facts = {
+            "columns": columns,
+            "key": key,
+            "ddl": _ddl(session, name, table["oid"], key),
+            "fingerprint": fingerprint(session, name),
+            "row_estimate": table["row_estimate"],
+            "table_bytes": table["table_bytes"],
+        }
+        refusals = (*_refusals(session, policy, table, columns, key), *lossy)
+        warnings = tuple(_warnings(session, table))
+    return Facts(name=name, refusals=refusals, warnings=warnings, **facts)
+
+
+def foreign_keys(session: PostgresSession, table: TableName) -> tuple[ForeignKey, ...]:
+    """Give the foreign keys of any table that point at ours."""
+    oid = _table(session, table)["oid"]
+    rows = session.execute(catalog_sql.FOREIGN_KEYS, {"oid": oid})
+    return tuple(ForeignKey(n, c, tuple(cc), tuple(oc), a, i) for n, c, cc, oc, a, i in rows)
+
+
+def _table(session: PostgresSession, name: TableName) -> dict[str, Any]:
+    rows = session.execute(catalog_sql.TABLE, {"schema": name.schema, "table": name.table})
+    if not rows:
+        message = (
+            f"table {name} does not exist, or the role may not see its schema. Names are not folded to lower case."
+        )
+        raise NotFound(message)
+    fields = "oid kind persistence heap row_security tuples row_estimate table_bytes encoding all_leaves_heap".split()
+    return dict(zip(fields, rows[0], strict=True))
+
+
+def _columns(session: PostgresSession, oid: int, policy: Policy) -> tuple[tuple[Column, ...], tuple[str, ...]]:
+    rows = session.execute(catalog_sql.COLUMNS, (oid,))
+    as_text = set(policy.archive.as_text)
+    if unknown := as_text - {row[0] for row in rows}:
+        raise NotFound(f"archive.as_text names {sorted(unknown)[0]!r}, which is not a column of {policy.table}.")
+    columns, refusals = [], []
+    for name, spelled, precision, scale, types in rows:
+        form = form_of(tuple(TypeFact(*fact) for fact in types), precision, scale)
+        if form is None:
+            refusals.append(f"column {name} has type {spelled}, whose values cannot be archived exactly.")
+        columns.append(Column(name, spelled, "text" if name in as_text else form or "text"))
+    return tuple(columns), tuple(refusals)
+
+
+def _ddl(session: PostgresSession, name: TableName, oid: int, key: tuple[str, ...]) -> str:
+    lines = [f"  {row[0]}" for row in session.execute(catalog_sql.DDL, (oid,))]
+    if key:
+        lines.append(f"  PRIMARY KEY ({session.render(sql.SQL(', ').join(map(sql.Identifier, key)))})")
+    return f"CREATE TABLE {quoted(session, name)} (\n" + ",\n".join(lines) + "\n)"
+
+
+def _refusals(
+    session: PostgresSession, policy: Policy, table: dict[str, Any], columns: tuple[Column, ...], key: tuple[str, ...]
+) -> Iterator[str]:
+    oid = {"oid": table["oid"]}
+    yield from _kind_refusals(table)
+    yield from _key_refusals(columns, key)
+    for trigger, owner in session.execute(catalog_sql.DELETE_TRIGGERS, oid):
+        yield f"trigger {trigger} on {owner} fires on DELETE and could change other rows: disable or drop it."
+    for rule, owner in session.execute(catalog_sql.RULES, oid):
+        yield f"rule {rule} on {owner} rewrites statements: drop it."
+    for parent, child in session.execute(catalog_sql.INHERITANCE, oid):
+        yield f"{child} inherits from {parent}, so that deletes reach its rows: purge the tables one by one."
+    for foreign_key in foreign_keys(session, policy.table_name):
+        yield from _foreign_key_refusals(foreign_key)
+    yield from _privilege_refusals(session, policy, key)
+
+
+def _kind_refusals(table: dict[str, Any]) -> Iterator[str]:
+    kinds = {"v": "a view", "m": "a materialized view", "f": "a foreign table", "S": "a sequence", "c": "a type"}
+    if table["kind"] not in "rp":
+        yield f"it is {kinds.get(table['kind'], 'not a table')}: only ordinary and partitioned tables can be purged."
+    elif not table["heap"] or not table["all_leaves_heap"]:
+        yield "it, or one of its partitions, is not an ordinary heap table: rows there have no version to compare."
+    if table["persistence"] == "t":
+        yield "it is a temporary table of one session."
+    if table["row_security"]:
+        yield "row security would hide rows from this role: use a role with BYPASSRLS, or the owner."
+    if table["encoding"] == "SQL_ASCII":
+        yield "the database's encoding is SQL_ASCII: its text may be no text at all, and would not come back equal."
+    if table["row_estimate"] is None:
+        yield "its number of rows is unknown, so that guard.max_fraction cannot be checked: run ANALYZE on it once."
+
+
+def _key_refusals(columns: tuple[Column, ...], key: tuple[str, ...]) -> Iterator[str]:
+    if not key:
+        yield "it has no primary key, so that a row could not be told from its twin: add one."
+    for column in columns:
+        if column.name in key and column.type in ("real", "double precision"):
+            yield f"key column {column.name} is {column.type}: floating point is no identity."
+        if column.name == VERSION_COLUMN:
+            yield f"column {column.name} has the name that the archive uses for row versions: rename it."
+
+
+def _foreign_key_refusals(foreign_key: ForeignKey) -> Iterator[str]:
+    columns = ", ".join(foreign_key.child_columns)
+    if action := _ACTIONS.get(foreign_key.action):
+        yield (
+            f"foreign key {foreign_key.name} of {foreign_key.child} ({columns}) is ON DELETE {action}: it would change "
+            f"rows that were not archived. Make it NO ACTION."
+        )
+    if not foreign_key.indexed:
+        yield (
+            f"foreign key {foreign_key.name} of {foreign_key.child} has no index on ({columns}): each deleted row would "
+            f"scan that table. CREATE INDEX CONCURRENTLY ON {foreign_key.child} ({columns})."
+        )
+
+
+def _privilege_refusals(session: PostgresSession, policy: Policy, key: tuple[str, ...]) -> Iterator[str]:
+    name = quoted(session, policy.table_name)
+    select, delete, update, temporary, role, database = session.execute(
+        catalog_sql.PRIVILEGES, {"table": name, "column": key[0] if key else None}
+    )[0]
+    if not (select and delete and update):
+        column = session.render(sql.Identifier(key[0])) if key else "…"
+        yield f"role {role} lacks rights on it: GRANT SELECT, DELETE, UPDATE ({column}) ON {name} TO {role};"
+    if not temporary:
+        yield f"role {role} may not create temporary tables: GRANT TEMPORARY ON DATABASE {database} TO {role};"
+
+
+def _warnings(session: PostgresSession, table: dict[str, Any]) -> Iterator[str]:
+    for publication, all_tables in session.execute(catalog_sql.PUBLICATIONS, {"oid": table["oid"]}):
+        yield f"publication {publication} sends the deletes to its subscribers, which will delete the rows too."
+        if all_tables:
+            yield (
+                f"publication {publication} is FOR ALL TABLES: its subscribers need the tables of schema dbhygiene, "
+                f"or replication stops."
+            )

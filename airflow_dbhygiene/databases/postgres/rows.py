@@ -1,0 +1,217 @@
+"""Their values and versions: out of the server as Arrow, and back beside the table to be compared."""
+
+from __future__ import annotations
+
+import io
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from psycopg import sql
+from pyarrow import csv
+
+from airflow_dbhygiene.databases.postgres.session import translated
+from airflow_dbhygiene.databases.postgres.walk import compare, within
+from airflow_dbhygiene.databases.protocol import VERSION_COLUMN
+from airflow_dbhygiene.errors import NotLossless
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_dbhygiene.databases.postgres.session import Connections, PostgresSession
+    from airflow_dbhygiene.databases.protocol import Bound, Column, Selection, Span
+
+_EARLIEST = {"date": -2_440_550, "timestamp": -210_866_803_200_000_000}
+"""4713 BC, before which PostgreSQL has no dates: the driver wraps infinities round to smaller numbers."""
+
+_NATIVE = {
+    "boolean": pa.bool_(),
+    "smallint": pa.int16(),
+    "integer": pa.int32(),
+    "bigint": pa.int64(),
+    "real": pa.float32(),
+    "double precision": pa.float64(),
+    "bytea": pa.binary(),
+    "date": pa.date32(),
+}
+_CHECK = "_dbhygiene_check"
+
+
+def arrow_schema(selection: Selection) -> pa.Schema:
+    """Give the archive's columns: the table's own in their order, then the version."""
+    fields = [pa.field(column.name, arrow_type(column)) for column in selection.columns]
+    return pa.schema([*fields, pa.field(VERSION_COLUMN, pa.int64())])
+
+
+def arrow_type(column: Column) -> pa.DataType:
+    """Give the Arrow type in which a column is archived."""
+    if column.form == "text":
+        return pa.string()
+    if column.form == "decimal":
+        precision, _, scale = column.type.removeprefix("numeric(").removesuffix(")").partition(",")
+        return pa.decimal128(int(precision), int(scale or 0))
+    if column.type.startswith("timestamp"):
+        return pa.timestamp("us", tz="UTC" if column.type.endswith("with time zone") else None)
+    return _NATIVE.get(column.type, pa.string())
+
+
+@contextmanager
+def read(
+    connections: Connections, selection: Selection, span: Span, after: Bound | None, rows: int, held: str | None
+) -> Iterator[Iterator[pa.RecordBatch]]:
+    """Stream rows of the span with their versions, in the order of the walk, from one snapshot.
+
+    :param after: where the piece before ended; None for the span's first piece
+    :param rows: how many rows at most
+    :param held: condition of the rows that a legal hold protects
+    """
+    statement = _select(selection, span, after, rows, held).as_string()
+    with translated(), connections.reader() as connection, connection.cursor() as cursor:
+        cursor.execute(statement)
+        reader = cursor.fetch_record_batch()
+        yield (_exact(selection, batch) for batch in _translating(reader))
+
+
+def place_of(selection: Selection, rows: pa.Table, index: int) -> Bound:
+    """Give a row's place in the walk in the server's text form."""
+    return tuple(text_of(rows.column(name)[index]) for name in selection.walk)
+
+
+def differing(session: PostgresSession, selection: Selection, rows: pa.Table) -> tuple[int, int]:
+    """Load rows beside the table and let the server compare them, bit for bit, with those of the same version.
+
+    :returns: how many rows the server could compare (the others have changed since), and how many of them differ
+    """
+    with session.transaction():
+        session.execute(_check_table(selection))
+        _load(session, selection, rows)
+        compared, equal = session.execute(_comparison(selection))[0]
+        session.execute(sql.SQL("DROP TABLE pg_temp.{}").format(sql.Identifier(_CHECK)))
+    return int(compared), int(compared) - int(equal)
+
+
+def _select(selection: Selection, span: Span, after: Bound | None, rows: int, held: str | None) -> sql.Composed:
+    condition = [within(selection, span)]
+    if after is not None:
+        condition.append(compare(selection, ">", after))
+    if held is not None:
+        condition.append(sql.SQL("({}) IS NOT TRUE").format(sql.SQL(held)))  # type: ignore[arg-type]
+    return sql.SQL(
+        "SELECT {values}, xmin::text::bigint AS {version} FROM {table} WHERE {rows} ORDER BY {walk} LIMIT {n}"
+    ).format(
+        values=sql.SQL(", ").join(_value(column) for column in selection.columns),
+        version=sql.Identifier(VERSION_COLUMN),
+        table=sql.Identifier(selection.table.schema, selection.table.table),
+        rows=sql.SQL(" AND ").join(condition),
+        walk=sql.SQL(", ").join(map(sql.Identifier, selection.walk)),
+        n=sql.Literal(rows),
+    )
+
+
+def _value(column: Column) -> sql.Composed:
+    name = sql.Identifier(column.name)
+    return sql.SQL("{}").format(name) if column.form == "native" else sql.SQL("{}::text").format(name)
+
+
+def _translating(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    with translated():
+        yield from reader
+
+
+def _exact(selection: Selection, batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Give the driver's batch the archive's types, after looking for what they cannot hold."""
+    schema = arrow_schema(selection)
+    columns = [_cast(column, batch.column(i)) for i, column in enumerate(selection.columns)]
+    return pa.record_batch([*columns, batch.column(len(columns))], schema=schema)
+
+
+def _cast(column: Column, values: pa.Array) -> pa.Array:
+    wanted = arrow_type(column)
+    if pa.types.is_date(wanted) or pa.types.is_timestamp(wanted):
+        _refuse_infinite(column, values)
+    if column.form != "decimal" or values.null_count == len(values):
+        return values.cast(wanted)
+    try:
+        return values.cast(wanted)
+    except pa.ArrowInvalid as error:
+        raise NotLossless(_not_lossless(column, "NaN, or more digits than its type")) from error
+
+
+def _refuse_infinite(column: Column, values: pa.Array) -> None:
+    kind, storage = ("date", pa.int32()) if pa.types.is_date(values.type) else ("timestamp", pa.int64())
+    smallest = pc.min(values.cast(storage)).as_py()
+    if smallest is not None and smallest < _EARLIEST[kind]:
+        raise NotLossless(_not_lossless(column, "an infinite date, or one past the year 294246"))
+
+
+def _not_lossless(column: Column, what: str) -> str:
+    return (
+        f"column {column.name} ({column.type}) holds {what}, which Parquet's own type cannot: archive it as the "
+        f"server's text, with archive.as_text: [{column.name}]."
+    )
+
+
+def text_of(scalar: pa.Scalar) -> str:
+    """Write a key's value in the server's text form."""
+    if pa.types.is_binary(scalar.type):
+        return "\\x" + scalar.as_py().hex()
+    try:
+        return str(scalar.as_py())
+    except (ValueError, OverflowError) as error:
+        message = f"a key holds the date {scalar.value}, outside the years 1 to 9999: archive it with archive.as_text."
+        raise NotLossless(message) from error
+
+
+def _check_table(selection: Selection) -> sql.Composed:
+    """Make a temporary table with the table's own columns and types, and the version."""
+    columns = [
+        sql.SQL("{} {}").format(sql.Identifier(column.name), sql.SQL(column.type))  # type: ignore[arg-type]
+        for column in selection.columns
+    ]
+    columns.append(sql.SQL("{} bigint").format(sql.Identifier(VERSION_COLUMN)))
+    return sql.SQL("CREATE TEMPORARY TABLE {} ({}) ON COMMIT DROP").format(
+        sql.Identifier(_CHECK), sql.SQL(", ").join(columns)
+    )
+
+
+def _load(session: PostgresSession, selection: Selection, rows: pa.Table) -> None:
+    statement = sql.SQL("COPY pg_temp.{} FROM STDIN (FORMAT csv, NULL '')").format(sql.Identifier(_CHECK))
+    with translated(), session.connection.cursor() as cursor, cursor.copy(statement) as copy:
+        for batch in rows.to_batches(max_chunksize=10_000):
+            copy.write(_csv(batch))
+
+
+def _csv(batch: pa.RecordBatch) -> bytes:
+    sink = io.BytesIO()
+    columns = [_hex(column) if pa.types.is_binary(column.type) else column for column in batch.columns]
+    writable = pa.record_batch(columns, names=[str(i) for i in range(len(columns))])
+    csv.write_csv(writable, sink, csv.WriteOptions(include_header=False, quoting_style="all_valid"))
+    return sink.getvalue()
+
+
+def _hex(values: pa.Array) -> pa.Array:
+    return pa.array([None if value is None else "\\x" + value.hex() for value in values.to_pylist()], pa.string())
+
+
+def _comparison(selection: Selection) -> sql.Composed:
+    """Compare record images: ``=`` would call 1.0 and 1.00 equal, ``*=`` does not."""
+    hot = sql.Identifier(selection.table.schema, selection.table.table)
+
+    def row(alias: str) -> sql.Composable:
+        return sql.SQL(", ").join(sql.Identifier(alias, column.name) for column in selection.columns)
+
+    return sql.SQL(
+        "SELECT count(*), count(*) FILTER (WHERE ROW({hot_row})::record *= ROW({archived_row})::record)"
+        " FROM pg_temp.{check} AS archived JOIN {hot} AS hot ON {keys}"
+        " WHERE hot.xmin::text::bigint = archived.{version}"
+    ).format(
+        hot_row=row("hot"),
+        archived_row=row("archived"),
+        check=sql.Identifier(_CHECK),
+        hot=hot,
+        keys=sql.SQL(" AND ").join(
+            sql.SQL("hot.{0} = archived.{0}").format(sql.Identifier(name)) for name in selection.key
+        ),
+        version=sql.Identifier(VERSION_COLUMN),
+    )

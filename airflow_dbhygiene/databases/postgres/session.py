@@ -1,0 +1,195 @@
+"""Connections to PostgreSQL: their settings, their cancellation, and their errors as ours."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import adbc_driver_manager.dbapi
+import psycopg
+from psycopg import sql
+
+from airflow_dbhygiene import errors
+
+Query = str | sql.Composable
+
+SETTINGS: Mapping[str, object] = {
+    "application_name": "airflow-dbhygiene",
+    "row_security": "off",  # an error instead of silently filtered rows
+    "TimeZone": "UTC",
+    "DateStyle": "ISO, YMD",
+    "IntervalStyle": "postgres",
+    "bytea_output": "hex",
+    "extra_float_digits": 1,
+    "lc_monetary": "C",
+    "jit": "off",  # a batch is over before the compiler would be
+    "lock_timeout": "2s",
+    "statement_timeout": "0",
+    "idle_in_transaction_session_timeout": "60s",
+    "transaction_timeout": None,  # only from version 17 on, and only when a caller asks
+    "client_connection_check_interval": "1s",  # a killed worker's DELETE ends, and rolls back
+    "enable_seqscan": "on",
+}
+
+_TERMINAL: Mapping[str, type[errors.Terminal]] = {
+    "42501": errors.PrivilegeMissing,
+    "42P01": errors.NotFound,
+    "42703": errors.NotFound,
+    "3F000": errors.NotFound,
+    "3D000": errors.NotFound,
+    "25006": errors.ReadOnlyServer,
+    "23503": errors.RowsReferenced,
+}
+_TRANSIENT: Mapping[str, type[errors.Transient]] = {
+    "55P03": errors.StatementTimedOut,
+    "57014": errors.StatementTimedOut,
+    "40P01": errors.StatementTimedOut,
+    "40001": errors.StatementTimedOut,
+    "25P03": errors.DatabaseUnavailable,
+    "53000": errors.DatabaseUnavailable,
+    "53100": errors.DatabaseUnavailable,
+    "53200": errors.DatabaseUnavailable,
+    "53300": errors.DatabaseUnavailable,
+    "57P01": errors.DatabaseUnavailable,
+    "57P02": errors.DatabaseUnavailable,
+    "57P03": errors.DatabaseUnavailable,
+    "57P05": errors.DatabaseUnavailable,
+}
+
+
+def translate(error: Exception) -> errors.HygieneError:
+    """Tell by SQLSTATE, never by text, whether a retry may help.
+
+    An error without SQLSTATE is the connection's own: the server was not reached, or went away.
+    """
+    state = getattr(error, "sqlstate", None)
+    text = " ".join(str(error).split())
+    if state is None or state.startswith("08"):
+        return errors.DatabaseUnavailable(f"the database did not answer: {text}. Is it up, and its address right?")
+    if state in ("28P01", "28000"):
+        return errors.PrivilegeMissing(f"the database refused the login: {text}. Correct the Airflow connection.")
+    kind: type[errors.HygieneError] = _TERMINAL.get(state) or _TRANSIENT.get(state) or errors.StatementFailed
+    return kind(f"{text} (SQLSTATE {state})")
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Let driver errors leave as ours."""
+    try:
+        yield
+    except (psycopg.Error, adbc_driver_manager.dbapi.Error) as error:
+        raise translate(error) from error
+
+
+class PostgresSession:
+    """One connection. Outside ``transaction`` every statement commits by itself."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        connection.autocommit = True
+        connection.prepare_threshold = None  # poolers in transaction mode know no prepared statements
+        self.connection = connection
+        self.notices: list[str] = []
+        connection.add_notice_handler(lambda notice: self.notices.append(notice.message_primary or ""))
+
+    @property
+    def version(self) -> int:
+        """The server's version as it numbers itself: 160004."""
+        return self.connection.info.server_version
+
+    @contextmanager
+    def transaction(self, **settings: object) -> Iterator[None]:
+        """Commit on leaving, roll back on an exception; settings hold for this transaction only."""
+        with translated(), self.connection.transaction():
+            self.execute(settings_query({**SETTINGS, **settings}, self.version))
+            yield
+
+    def execute(self, statement: Query, values: Sequence[object] | Mapping[str, object] = ()) -> list[tuple[Any, ...]]:
+        """Run one statement with bound values and give all its rows."""
+        with translated():
+            cursor = self.connection.execute(statement, values or None)  # type: ignore[arg-type]
+            return cursor.fetchall() if cursor.description else []
+
+    def copy_out(self, statement: sql.Composable) -> bytes:
+        """Run a COPY … TO STDOUT and give all its bytes."""
+        with translated(), self.connection.cursor() as cursor, cursor.copy(statement) as copy:
+            return b"".join(copy)
+
+    def render(self, statement: sql.Composable) -> str:
+        """Show the SQL that would be sent."""
+        return statement.as_string(self.connection)
+
+
+class Connections:
+    """Opens connections, and remembers those in use so that another thread can cancel them."""
+
+    def __init__(self, connect: Callable[[], psycopg.Connection[Any]]) -> None:
+        self._connect = connect
+        self._in_use: set[psycopg.Connection[Any]] = set()
+        self._reading: set[int] = set()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def session(self) -> Iterator[PostgresSession]:
+        """Open a connection and close it at the end."""
+        with translated():
+            connection = self._connect()
+            with self._lock:
+                self._in_use.add(connection)
+            try:
+                yield PostgresSession(connection)
+            finally:
+                with self._lock:
+                    self._in_use.discard(connection)
+                connection.close()
+
+    @contextmanager
+    def reader(self) -> Iterator[adbc_driver_manager.dbapi.Connection]:
+        """Open a read-only connection that gives Arrow data."""
+        import adbc_driver_postgresql.dbapi as adbc  # noqa: PLC0415 - only the archive step needs it
+
+        with translated(), self._connect() as known:
+            conninfo = psycopg.conninfo.make_conninfo(**known.info.get_parameters(), password=known.info.password)
+            version = known.info.server_version
+        with translated(), adbc.connect(conninfo) as connection, connection.cursor() as cursor:
+            cursor.execute(settings_query(SETTINGS | {"transaction_read_only": "on"}, version).as_string())
+            pid = _one(cursor, "SELECT pg_backend_pid()")
+            with self._lock:
+                self._reading.add(pid)
+            try:
+                yield connection
+            finally:
+                with self._lock:
+                    self._reading.discard(pid)
+
+    def cancel(self) -> None:
+        """Cancel what every open connection is running."""
+        with self._lock:
+            connections, pids = tuple(self._in_use), tuple(self._reading)
+        for connection in connections:
+            connection.cancel_safe(timeout=2)
+        if pids:
+            with self._connect() as connection:
+                connection.execute("SELECT pg_cancel_backend(pid) FROM unnest(%s::int[]) AS pid", (list(pids),))
+
+
+def settings_query(settings: Mapping[str, object], version: int) -> sql.Composed:
+    """SELECT the settings into force for the transaction: one statement, and poolers in transaction mode obey."""
+    known = {name: value for name, value in settings.items() if value is not None and _known(name, version)}
+    calls = [
+        sql.SQL("set_config({}, {}, true)").format(sql.Literal(name), sql.Literal(str(value)))
+        for name, value in known.items()
+    ]
+    return sql.SQL("SELECT {}").format(sql.SQL(", ").join(calls))
+
+
+def _known(name: str, version: int) -> bool:
+    return name != "transaction_timeout" or version >= 170000  # noqa: PLR2004 - the version that brought it
+
+
+def _one(cursor: adbc_driver_manager.dbapi.Cursor, statement: str) -> int:
+    cursor.execute(statement)
+    row = cursor.fetchone()
+    assert row is not None  # noqa: S101 - a SELECT without FROM has a row
+    return int(row[0])

@@ -1,0 +1,353 @@
+"""The audit trail, in the database that is cleaned: what was planned, archived, deleted, and by which batch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from airflow_dbhygiene.databases.protocol import Outcomes, Server, Span
+from airflow_dbhygiene.errors import IllegalMove, LedgerIncompatible, NotFound
+from airflow_dbhygiene.ledger.migrations import version_of
+from airflow_dbhygiene.ledger.moves import MOVES, PURGING
+from airflow_dbhygiene.ledger.records import (
+    Chunk,
+    ObjectReceipt,
+    Run,
+    bound_from_json,
+    bound_to_json,
+    selection_from_json,
+)
+from airflow_dbhygiene.policy.model import Policy
+
+_CHUNK = """
+SELECT run_id, chunk, state, label, lower_bound, upper_bound, planned_rows, nonce, archived_rows,
+       purged_through, purged, drifted, held, vanished, locked, purge_seconds
+FROM dbhygiene.chunk
+"""
+_OBJECT = """
+SELECT run_id, chunk, nonce, part, name, first_ordinal, archived_rows, bytes, sha256, fingerprint
+FROM dbhygiene.object
+"""
+
+
+class Ledger:
+    """Reads and writes the ledger in the transaction of the session that it is given."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    # runs
+
+    def record_run(self, run: Run, chunks: Sequence[Chunk]) -> bool:
+        """Freeze a plan. A second worker with the same plan loses quietly: False."""
+        inserted = self._session.execute(
+            """
+            INSERT INTO dbhygiene.run
+                (run_id, policy, table_name, state, since, cutoff, policy_digest, plan, origin)
+            VALUES (%s, %s, %s, 'planned', %s, %s, %s, %s, %s)
+            ON CONFLICT (run_id) DO NOTHING RETURNING run_id
+            """,
+            (
+                run.run_id, run.policy.name, str(run.selection.table), run.since, run.cutoff, run.policy.digest,
+                json.dumps(run.plan, ensure_ascii=False), json.dumps(run.origin, ensure_ascii=False),
+            ),
+        )  # fmt: skip
+        if inserted:
+            for chunk in chunks:
+                self._record_chunk(chunk)
+        return bool(inserted)
+
+    def run(self, run_id: str) -> Run | None:
+        """Read a run back, None when there is none."""
+        rows = self._session.execute(
+            "SELECT run_id, state, plan, origin FROM dbhygiene.run WHERE run_id = %s", (run_id,)
+        )
+        return _run(*rows[0]) if rows else None
+
+    def existing_run(self, run_id: str) -> Run:
+        """Read a run back.
+
+        :raises NotFound: when this database's ledger holds no such run
+        """
+        run = self.run(run_id)
+        if run is None:
+            message = f"run {run_id} is not in this database's ledger: was it planned on another connection?"
+            raise NotFound(message)
+        return run
+
+    def report_run(self, run_id: str, state: str, report: str, sha256: str) -> None:
+        """Close a run with its certificate."""
+        self._session.execute(
+            "UPDATE dbhygiene.run SET state = %s, report = %s, certificate_sha256 = %s, reported_at = clock_timestamp()"
+            " WHERE run_id = %s",
+            (state, report, sha256, run_id),
+        )
+
+    def previous_certificate(self, run: Run) -> str | None:
+        """Give the SHA-256 of the certificate that the policy's latest other run left."""
+        rows = self._session.execute(
+            "SELECT certificate_sha256 FROM dbhygiene.run WHERE policy = %s AND run_id <> %s"
+            " AND certificate_sha256 IS NOT NULL ORDER BY reported_at DESC LIMIT 1",
+            (run.policy.name, run.run_id),
+        )
+        return rows[0][0] if rows else None
+
+    # chunks
+
+    def chunks(self, run_id: str) -> tuple[Chunk, ...]:
+        """Read all chunks of a run, in their order."""
+        rows = self._session.execute(_CHUNK + " WHERE run_id = %s ORDER BY chunk", (run_id,))
+        return tuple(_chunk(*row) for row in rows)
+
+    def chunk(self, run_id: str, chunk: int, *, lock: bool = False) -> Chunk:
+        """Read one chunk; with ``lock``, keep twins out of it until the transaction ends."""
+        suffix = " WHERE run_id = %s AND chunk = %s" + (" FOR UPDATE" if lock else "")
+        rows = self._session.execute(_CHUNK + suffix, (run_id, chunk))
+        if not rows:
+            raise NotFound(f"chunk {chunk} of run {run_id} is not in this database's ledger.")
+        return _chunk(*rows[0])
+
+    def move(self, chunk: Chunk, state: str, **fields: object) -> bool:
+        """Change a chunk's state if it still is what the caller saw: of two workers one wins.
+
+        :raises IllegalMove: when no chunk may ever move so
+        """
+        if state not in MOVES[chunk.state]:
+            raise IllegalMove(f"chunk {chunk.chunk} of run {chunk.run_id} is {chunk.state}: it cannot become {state}.")
+        sets = "".join(f", {name} = %({name})s" for name in fields)
+        statement = (
+            f"UPDATE dbhygiene.chunk SET state = %(to)s, changed_at = clock_timestamp(){sets}"  # noqa: S608 - our names
+            " WHERE run_id = %(run_id)s AND chunk = %(chunk)s AND state = %(from)s RETURNING chunk"
+        )
+        values = {"to": state, "from": chunk.state, "run_id": chunk.run_id, "chunk": chunk.chunk, **fields}
+        return bool(self._session.execute(statement, values))
+
+    # objects
+
+    def intend_object(self, chunk: Chunk, nonce: str, part: int, name: str) -> None:
+        """Record an object's name before the upload begins, so that no leftover is ever unknown."""
+        self._session.execute(
+            "INSERT INTO dbhygiene.object (run_id, chunk, nonce, part, name, state)"
+            " VALUES (%s, %s, %s, %s, %s, 'intended')",
+            (chunk.run_id, chunk.chunk, nonce, part, name),
+        )
+
+    def receive_object(self, receipt: ObjectReceipt) -> bool:
+        """Record what was uploaded; False when a report has discarded the attempt meanwhile."""
+        received = self._session.execute(
+            "UPDATE dbhygiene.object SET state = 'written', first_ordinal = %s, archived_rows = %s, bytes = %s,"
+            " sha256 = %s, fingerprint = %s, changed_at = clock_timestamp()"
+            " WHERE run_id = %s AND chunk = %s AND nonce = %s AND part = %s AND state = 'intended' RETURNING part",
+            (
+                receipt.first_ordinal, receipt.rows, receipt.bytes, receipt.sha256, receipt.fingerprint,
+                receipt.run_id, receipt.chunk, receipt.nonce, receipt.part,
+            ),
+        )  # fmt: skip
+        return bool(received)
+
+    def count_written(self, chunk: Chunk, nonce: str) -> int:
+        """Count the objects of an attempt that still stand, and keep a report from discarding them."""
+        return len(
+            self._session.execute(
+                "SELECT part FROM dbhygiene.object WHERE run_id = %s AND chunk = %s AND nonce = %s"
+                " AND state = 'written' FOR UPDATE",
+                (chunk.run_id, chunk.chunk, nonce),
+            )
+        )
+
+    def objects(self, chunk: Chunk) -> tuple[ObjectReceipt, ...]:
+        """Give the receipts of the archive that won, in the order of their parts."""
+        rows = self._session.execute(
+            _OBJECT + " WHERE run_id = %s AND chunk = %s AND nonce = %s AND state = 'written' ORDER BY part",
+            (chunk.run_id, chunk.chunk, chunk.nonce),
+        )
+        return tuple(ObjectReceipt(*row) for row in rows)
+
+    def losing_objects(self, run_id: str) -> list[tuple[int, str, int, str]]:
+        """Give chunk, nonce, part and name of objects that did not win their chunk, and are not discarded yet."""
+        return list(
+            self._session.execute(
+                "SELECT o.chunk, o.nonce, o.part, o.name FROM dbhygiene.object o JOIN dbhygiene.chunk c"
+                " USING (run_id, chunk) WHERE run_id = %s AND o.state <> 'discarded'"
+                " AND o.nonce IS DISTINCT FROM c.nonce ORDER BY 1, 2, 3",
+                (run_id,),
+            )
+        )
+
+    def discard_object(self, run_id: str, chunk: int, nonce: str, part: int) -> None:
+        """Record that the store no longer holds an object that did not win."""
+        self._session.execute(
+            "UPDATE dbhygiene.object SET state = 'discarded', changed_at = clock_timestamp()"
+            " WHERE run_id = %s AND chunk = %s AND nonce = %s AND part = %s",
+            (run_id, chunk, nonce, part),
+        )
+
+    # batches and outcomes
+
+    def record_batch(self, chunk: Chunk, end: int, outcomes: Outcomes, seconds: float, *, careful: bool) -> None:
+        """Write a batch's receipt and move the fence, in the transaction that deletes the rows."""
+        counts = _counts(outcomes)
+        self._session.execute(
+            """
+            INSERT INTO dbhygiene.batch (run_id, chunk, batch, first_ordinal, end_ordinal, careful, purged, drifted,
+                                         held, vanished, locked, seconds)
+            SELECT %(run_id)s, %(chunk)s,
+                   (SELECT coalesce(max(batch), 0) + 1 FROM dbhygiene.batch
+                    WHERE run_id = %(run_id)s AND chunk = %(chunk)s),
+                   %(first)s, %(end)s, %(careful)s, %(purged)s, %(drifted)s, %(held)s, %(vanished)s, %(locked)s,
+                   %(seconds)s
+            """,
+            {
+                "run_id": chunk.run_id, "chunk": chunk.chunk, "first": chunk.purged_through, "end": end,
+                "careful": careful, "seconds": seconds, **counts,
+            },
+        )  # fmt: skip
+        self._add(chunk, counts, end, seconds)
+
+    def record_outcomes(self, chunk: Chunk, outcomes: Outcomes, keys: dict[int, tuple[str, ...]]) -> None:
+        """Note, row for row, what became of archived rows that were not purged."""
+        for outcome in ("drifted", "held", "vanished", "locked"):
+            for ordinal in getattr(outcomes, outcome):
+                self._session.execute(
+                    "INSERT INTO dbhygiene.outcome (run_id, chunk, ordinal, outcome, row_key)"
+                    " VALUES (%s, %s, %s, %s, %s)"
+                    " ON CONFLICT (run_id, chunk, ordinal)"
+                    " DO UPDATE SET outcome = excluded.outcome, noted_at = clock_timestamp()",
+                    (chunk.run_id, chunk.chunk, ordinal, outcome, json.dumps(keys[ordinal], ensure_ascii=False)),
+                )
+
+    def settle_locked(self, chunk: Chunk, ordinals: Sequence[int], outcomes: Outcomes) -> None:
+        """Write what became of rows that were locked before, in the transaction that deletes them."""
+        counts = _counts(outcomes)
+        for outcome in ("drifted", "held", "vanished"):
+            self._session.execute(
+                "UPDATE dbhygiene.outcome SET outcome = %s, noted_at = clock_timestamp()"
+                " WHERE run_id = %s AND chunk = %s AND ordinal = ANY(%s)",
+                (outcome, chunk.run_id, chunk.chunk, list(getattr(outcomes, outcome))),
+            )
+        noted = {*outcomes.drifted, *outcomes.held, *outcomes.vanished, *outcomes.locked}
+        self._session.execute(
+            "DELETE FROM dbhygiene.outcome WHERE run_id = %s AND chunk = %s AND ordinal = ANY(%s)",
+            (chunk.run_id, chunk.chunk, [ordinal for ordinal in ordinals if ordinal not in noted]),
+        )
+        self._add(chunk, counts | {"locked": counts["locked"] - len(ordinals)}, chunk.purged_through)
+
+    def locked(self, chunk: Chunk, most: int) -> tuple[int, ...]:
+        """Give the ordinals of rows that were locked when their batch came by."""
+        rows = self._session.execute(
+            "SELECT ordinal FROM dbhygiene.outcome WHERE run_id = %s AND chunk = %s AND outcome = 'locked'"
+            " ORDER BY ordinal LIMIT %s",
+            (chunk.run_id, chunk.chunk, most),
+        )
+        return tuple(row[0] for row in rows)
+
+    # holds and pauses
+
+    def held_condition(self, table: str) -> str | None:
+        """Give one SQL condition for all rows that a legal hold protects, None without a hold."""
+        rows = self._session.execute(
+            "SELECT predicate FROM dbhygiene.hold WHERE table_name = %s AND released_at IS NULL"
+            " AND (until_at IS NULL OR until_at > clock_timestamp()) ORDER BY hold_id",
+            (table,),
+        )
+        return " OR ".join(f"((\n{row[0]}\n) IS NOT FALSE)" for row in rows) or None
+
+    def pause_reason(self, run: Run) -> str | None:
+        """Tell why the run must pause, None when it need not."""
+        scopes = ["all", f"table:{run.selection.table}", f"policy:{run.policy.name}"]
+        rows = self._session.execute(
+            "SELECT scope, reason, placed_by FROM dbhygiene.pause WHERE scope = ANY(%s) ORDER BY scope LIMIT 1",
+            (scopes,),
+        )
+        return f"paused ({rows[0][0]}) by {rows[0][2]}: {rows[0][1]}" if rows else None
+
+    # figures
+
+    def figures(self, run_id: str) -> dict[str, Any]:
+        """Add up a run's chunks and objects."""
+        names = (
+            "chunks rows_planned rows_archived rows_verified rows_purged rows_drifted rows_held rows_vanished "
+            "rows_locked archive_seconds verify_seconds purge_seconds objects bytes batches careful_batches"
+        ).split()
+        rows = self._session.execute(_FIGURES, {"run_id": run_id})
+        return dict(zip(names, rows[0], strict=True))
+
+    def rows_per_second(self, policy: str) -> float | None:
+        """Give the speed of the policy's runs so far, all steps taken together; None before the first."""
+        rows = self._session.execute(
+            "SELECT sum(c.purged) / nullif(sum(c.archive_seconds + c.verify_seconds + c.purge_seconds), 0)"
+            " FROM dbhygiene.chunk c JOIN dbhygiene.run r USING (run_id) WHERE r.policy = %s AND c.state = 'purged'"
+            " AND c.purged > 0",
+            (policy,),
+        )
+        return float(rows[0][0]) if rows[0][0] else None
+
+    @staticmethod
+    def exists(session: Any) -> bool:
+        """Tell whether the database has a ledger.
+
+        :raises LedgerIncompatible: when it has one that this version cannot read
+        """
+        return version_of(session) > 0
+
+    def _add(self, chunk: Chunk, counts: dict[str, int], purged_through: int, seconds: float = 0.0) -> None:
+        added = {name: getattr(chunk, name) + count for name, count in counts.items()}
+        total = chunk.purge_seconds + seconds
+        self.move(chunk, PURGING, purged_through=purged_through, purge_seconds=total, **added)
+
+    def _record_chunk(self, chunk: Chunk) -> None:
+        self._session.execute(
+            "INSERT INTO dbhygiene.chunk (run_id, chunk, state, label, lower_bound, upper_bound, planned_rows)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s)",
+            (
+                chunk.run_id, chunk.chunk, chunk.state, chunk.label, bound_to_json(chunk.span.lower),
+                bound_to_json(chunk.span.upper), chunk.planned_rows,
+            ),
+        )  # fmt: skip
+
+
+_FIGURES = """
+SELECT count(*), coalesce(sum(planned_rows), 0)::bigint, coalesce(sum(archived_rows), 0)::bigint,
+       coalesce(sum(archived_rows) FILTER (WHERE state IN ('verified', 'purging', 'purged')), 0)::bigint,
+       coalesce(sum(purged), 0)::bigint, coalesce(sum(drifted), 0)::bigint, coalesce(sum(held), 0)::bigint,
+       coalesce(sum(vanished), 0)::bigint, coalesce(sum(locked), 0)::bigint,
+       coalesce(sum(archive_seconds), 0), coalesce(sum(verify_seconds), 0), coalesce(sum(purge_seconds), 0),
+       (SELECT count(*) FROM dbhygiene.object o JOIN dbhygiene.chunk w USING (run_id, chunk)
+        WHERE o.run_id = %(run_id)s AND o.nonce = w.nonce),
+       (SELECT coalesce(sum(o.bytes), 0)::bigint FROM dbhygiene.object o JOIN dbhygiene.chunk w USING (run_id, chunk)
+        WHERE o.run_id = %(run_id)s AND o.nonce = w.nonce),
+       (SELECT count(*) FROM dbhygiene.batch WHERE run_id = %(run_id)s),
+       (SELECT count(*) FROM dbhygiene.batch WHERE run_id = %(run_id)s AND careful)
+FROM dbhygiene.chunk WHERE run_id = %(run_id)s
+"""
+
+
+def _run(run_id: str, state: str, plan_text: str, origin: str) -> Run:
+    plan = json.loads(plan_text)
+    try:
+        return Run(
+            run_id=run_id,
+            policy=Policy.from_json(plan["policy_json"]),
+            selection=selection_from_json(plan["selection"]),
+            server=Server(**plan["server"]),
+            fingerprint=plan["fingerprint"],
+            ddl=plan["ddl"],
+            since=plan["since"],
+            cutoff=plan["cutoff"],
+            state=state,
+            origin=json.loads(origin),
+            plan=plan,
+        )
+    except (KeyError, TypeError) as error:
+        message = f"run {run_id} was planned by another version of airflow-dbhygiene: finish it there, or plan anew."
+        raise LedgerIncompatible(message) from error
+
+
+def _chunk(run_id: str, chunk: int, state: str, label: str, lower: str | None, upper: str | None, *rest: Any) -> Chunk:
+    return Chunk(run_id, chunk, state, label, Span(bound_from_json(lower), bound_from_json(upper)), *rest)
+
+
+def _counts(outcomes: Outcomes) -> dict[str, int]:
+    names: Iterator[str] = iter(("drifted", "held", "vanished", "locked"))
+    return {"purged": outcomes.purged, **{name: len(getattr(outcomes, name)) for name in names}}

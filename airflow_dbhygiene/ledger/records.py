@@ -1,0 +1,100 @@
+"""The ledger's rows as frozen values."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_dbhygiene.databases.protocol import Bound, Column, Selection, Server, Span
+from airflow_dbhygiene.policy.model import Policy
+from airflow_dbhygiene.policy.names import parse_table_name
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as it was planned: nothing in it changes afterwards but its state.
+
+    ``selection`` and ``policy`` are what the plan froze; ``since`` and ``cutoff`` are ISO moments in UTC.
+    """
+
+    run_id: str
+    policy: Policy
+    selection: Selection
+    server: Server
+    fingerprint: str
+    ddl: str
+    since: str | None
+    cutoff: str | None
+    state: str
+    origin: dict[str, Any]
+    plan: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A chunk's place in the walk, its state, and the outcomes of its rows so far."""
+
+    run_id: str
+    chunk: int
+    state: str
+    label: str
+    span: Span
+    planned_rows: int
+    nonce: str | None = None
+    archived_rows: int | None = None
+    purged_through: int = 0
+    purged: int = 0
+    drifted: int = 0
+    held: int = 0
+    vanished: int = 0
+    locked: int = 0
+    purge_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class ObjectReceipt:
+    """What the ledger holds of one object of a chunk's archive. ``rows`` are its number of rows."""
+
+    run_id: str
+    chunk: int
+    nonce: str
+    part: int
+    name: str
+    first_ordinal: int
+    rows: int
+    bytes: int
+    sha256: str
+    fingerprint: str
+
+
+def selection_to_json(selection: Selection) -> dict[str, Any]:
+    """Write a selection as plain values."""
+    return {
+        "table": str(selection.table),
+        "columns": [[column.name, column.type, column.form] for column in selection.columns],
+        "key": list(selection.key),
+        "walk": list(selection.walk),
+        "predicate": selection.predicate,
+    }
+
+
+def selection_from_json(data: dict[str, Any]) -> Selection:
+    """Read what ``selection_to_json`` wrote."""
+    return Selection(
+        table=parse_table_name(data["table"]),
+        columns=tuple(Column(*column) for column in data["columns"]),
+        key=tuple(data["key"]),
+        walk=tuple(data["walk"]),
+        predicate=data["predicate"],
+    )
+
+
+def bound_to_json(bound: Bound | None) -> str | None:
+    """Write a place in the walk as JSON, or NULL for the end."""
+    return None if bound is None else json.dumps(bound, ensure_ascii=False)
+
+
+def bound_from_json(text: str | None) -> Bound | None:
+    """Read what ``bound_to_json`` wrote."""
+    return None if text is None else tuple(json.loads(text))

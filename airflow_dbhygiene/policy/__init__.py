@@ -1,0 +1,21 @@
+"""Policy and its parts."""
+
+from airflow_dbhygiene.policy.files import PolicyEntry, json_schema, load_file, load_folder
+from airflow_dbhygiene.policy.model import Expired, Guard, Matching, Notify, OlderThan, Pace, Parquet, Policy
+from airflow_dbhygiene.policy.names import TableName
+
+__all__ = [
+    "Expired",
+    "Guard",
+    "Matching",
+    "Notify",
+    "OlderThan",
+    "Pace",
+    "Parquet",
+    "Policy",
+    "PolicyEntry",
+    "TableName",
+    "json_schema",
+    "load_file",
+    "load_folder",
+]

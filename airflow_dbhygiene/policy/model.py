@@ -1,0 +1,239 @@
+"""What a policy says: which rows of which table are stale, where they go, and how carefully."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import model_validator
+
+from airflow_dbhygiene.errors import PolicyInvalid
+from airflow_dbhygiene.policy.keep import parse_keep
+from airflow_dbhygiene.policy.names import TableName, parse_table_name
+
+
+def _check_keep(text: str) -> str:
+    parse_keep(text)
+    return text
+
+
+def _check_table(text: str) -> str:
+    return str(parse_table_name(text))
+
+
+def _check_zone(name: str) -> str:
+    from pendulum import timezone  # noqa: PLC0415 - reading the zone database is dear, and few policies name a zone
+
+    try:
+        timezone(name)
+    except Exception as error:
+        message = f"time zone {name!r} is unknown. Use an IANA name such as 'Europe/Berlin' or 'UTC'."
+        raise PolicyInvalid(message) from error
+    return name
+
+
+def _check_hours(text: str) -> str:
+    if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d", text):
+        message = f"hours {text!r} are not a span of the day. Write '22:00-06:00'."
+        raise PolicyInvalid(message)
+    return text
+
+
+def _policy_error(check: Any) -> Any:
+    """Let pydantic collect our errors with the field's place: it collects ValueErrors only."""
+
+    def checked(value: str) -> str:
+        try:
+            return str(check(value))
+        except PolicyInvalid as error:
+            raise ValueError(str(error)) from None
+
+    return checked
+
+
+Keep = Annotated[str, AfterValidator(_policy_error(_check_keep))]
+Zone = Annotated[str, AfterValidator(_policy_error(_check_zone))]
+Table = Annotated[str, AfterValidator(_policy_error(_check_table))]
+Hours = Annotated[str, AfterValidator(_policy_error(_check_hours))]
+Name = Annotated[str, Field(min_length=1)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+PositiveSeconds = Annotated[float, Field(gt=0)]
+
+
+class _Part(BaseModel):
+    """Frozen, and strict about what it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=False)
+
+
+class _Aged(_Part):
+    """What OlderThan and Expired share."""
+
+    column: Name = Field(description="the column that tells a row's age")
+    zone: Zone | None = Field(None, description="zone of a timestamp or date column without one; also keep's calendar")
+    epoch: Literal["s", "ms"] | None = Field(None, description="unit of an integer column that counts from 1970")
+    where: str | None = Field(None, description="one more boolean SQL expression that stale rows fulfil")
+
+    def __init__(self, column: str | None = None, /, **data: Any) -> None:
+        super().__init__(**({"column": column} if column is not None else {}), **data)
+
+
+class OlderThan(_Aged):
+    """Rows whose age column lies before (now - keep): ``OlderThan("time_hour", keep="90 days")``.
+
+    NULL, infinite dates and dates before the year 1 have no age: such rows are never stale.
+    """
+
+    kind: Literal["older_than"] = "older_than"
+    keep: Keep = Field(description="how long rows stay: '90 days', '7 years', '1 year 6 months'")
+
+
+class Expired(_Aged):
+    """Rows whose own expiry column has passed: ``Expired("expires_at")``, with ``grace`` if they may linger."""
+
+    kind: Literal["expired"] = "expired"
+    grace: Keep | None = Field(None, description="how long after its expiry a row stays")
+
+
+class Matching(_Part):
+    """Rows that fulfil one boolean SQL expression: ``Matching("status = 'void'")``.
+
+    The expression must not depend on the clock: the same run must select the same rows again.
+    """
+
+    kind: Literal["matching"] = "matching"
+    where: str = Field(min_length=1, description="one boolean SQL expression over the table's columns")
+
+    def __init__(self, where: str | None = None, /, **data: Any) -> None:
+        super().__init__(**({"where": where} if where is not None else {}), **data)
+
+
+Stale = Annotated[OlderThan | Expired | Matching, Field(discriminator="kind")]
+
+
+class Parquet(_Part):
+    """Parquet objects below a URL: ``Parquet("s3://aws_default@cold/flights")`` or ``Parquet("file:///archive")``.
+
+    The part before the ``@`` is an Airflow connection id.
+    """
+
+    kind: Literal["parquet"] = "parquet"
+    url: str = Field(pattern=r"^[a-z0-9]+://", description="where objects go: scheme://connection@bucket/prefix")
+    object_bytes: PositiveInt = Field(128 * 2**20, description="about how many bytes of rows one object holds")
+    compression_level: int = Field(1, ge=1, le=22, description="of zstd")
+    as_text: tuple[str, ...] = Field((), description="columns to keep in the server's own text form")
+
+    def __init__(self, url: str | None = None, /, **data: Any) -> None:
+        super().__init__(**({"url": url} if url is not None else {}), **data)
+
+
+class Guard(_Part):
+    """Limits beyond which a plan is refused or cut short."""
+
+    max_rows: PositiveInt = Field(5_000_000, description="rows a run takes; what is beyond waits for the next run")
+    max_fraction: Fraction = Field(0.5, description="refuse when more of the table than this is stale")
+    max_chunks: int = Field(64, ge=1, le=1024, description="mapped task groups per run")
+    min_chunk_rows: PositiveInt = Field(50_000, description="a chunk is not cut smaller than this")
+    allow_full_scan: bool = Field(False, description="work without an index on the age column")
+
+
+class Pace(_Part):
+    """How fast rows are purged, and when not at all."""
+
+    target_batch_seconds: PositiveSeconds = Field(0.25, description="what one transaction should last")
+    max_batch_rows: PositiveInt = Field(20_000, description="rows in one transaction at most")
+    rest_fraction: float = Field(0.0, ge=0, description="pause after a batch, as a part of the batch's own time")
+    lock_timeout_seconds: PositiveSeconds = Field(0.2, le=0.5, description="how long a batch waits for a row's lock")
+    max_replica_lag_seconds: PositiveSeconds | None = Field(None, description="pause while a standby is further behind")
+    hours: Hours | None = Field(None, description="span of the day in which rows are purged: '22:00-06:00'")
+    zone: Zone = Field("UTC", description="zone of the hours")
+    max_pause_seconds: PositiveSeconds = Field(900, description="a longer pause ends the task, which is retried")
+
+
+class Notify(_Part):
+    """A notifier to call when a task fails: its import path and its arguments."""
+
+    path: str = Field(pattern=r"^[A-Za-z_][\w.]*\.[A-Za-z_]\w*$", description="import path of a notifier class")
+    arguments: dict[str, Any] = Field(default_factory=dict)
+
+
+class Policy(_Part):
+    """One table's hygiene: what is stale, where it goes, and how carefully.
+
+    >>> Policy(
+    ...     name="flights",
+    ...     conn_id="shop_pg",
+    ...     table="public.flights",
+    ...     stale=OlderThan("time_hour", keep="90 days"),
+    ...     archive=Parquet("s3://aws_default@cold/flights"),
+    ... )
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$", description="unique among the policies")]
+    conn_id: Name = Field(description="Airflow connection of the database to clean")
+    table: Table = Field(description='schema.table, as the catalogue spells it; quote odd parts: "my schema"."t"')
+    stale: Stale
+    archive: Parquet
+    window: Literal["cumulative", "interval"] = Field(
+        "cumulative", description="all rows before the cutoff, or only those of the run's own data interval"
+    )
+    verify: Literal["sample", "content"] = Field("sample", description="compare some, or all, rows with the server's")
+    sample_rows: PositiveInt = Field(1_000, description="rows per object that a sample compares")
+    guard: Guard = Guard()
+    pace: Pace = Pace()
+    children: Literal["refuse", "skip"] = Field(
+        "refuse", description="refuse when other tables' rows point at stale ones, or leave such rows out"
+    )
+    reclaim: Literal["vacuum", "analyze", "none"] = Field("vacuum", description="what happens to the table afterwards")
+    owner: Name = "airflow"
+    tags: tuple[str, ...] = ()
+    notify: tuple[Notify, ...] = Field((), description="whom to tell when a task fails")
+
+    @model_validator(mode="after")
+    def _interval_needs_an_age(self) -> Self:
+        if self.window == "interval" and isinstance(self.stale, Matching):
+            message = "window 'interval' needs an age column: use OlderThan or Expired, or window 'cumulative'."
+            raise ValueError(message)
+        return self
+
+    def __init__(self, **data: Any) -> None:
+        try:
+            super().__init__(**data)
+        except ValidationError as error:
+            raise PolicyInvalid(explain(error, where=f"policy {data.get('name', '(unnamed)')!r}")) from None
+
+    @property
+    def table_name(self) -> TableName:
+        """Schema and table apart."""
+        return parse_table_name(self.table)
+
+    @property
+    def json_text(self) -> str:
+        """The policy as canonical JSON: the same policy gives the same text."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON, in hexadecimal digits."""
+        return hashlib.sha256(self.json_text.encode()).hexdigest()
+
+    @classmethod
+    def from_json(cls, text: str) -> Policy:
+        """Read back what ``json_text`` gave."""
+        return cls(**json.loads(text))
+
+
+def explain(error: ValidationError, *, where: str) -> str:
+    """Turn pydantic's findings into lines of place, fault and value."""
+    lines = [f"{where} is not valid:"]
+    for finding in error.errors(include_url=False):
+        field = ".".join(str(part) for part in finding["loc"]) or "policy"
+        fault = finding["msg"].removeprefix("Value error, ")
+        if finding["type"] == "extra_forbidden":
+            fault = "is not a field of a policy; remove it or correct its spelling"
+        shown = "" if finding["type"] in ("missing", "value_error") else f" (got {finding['input']!r})"
+        lines.append(f"  - {field}: {fault}{shown}")
+    return "\n".join(lines)

@@ -1,0 +1,262 @@
+"""plan: fix the cutoff, check the table and all that hangs on it, cut the stale rows into chunks, freeze it all."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import pendulum
+
+from airflow_dbhygiene.databases.protocol import Facts, Selection, Server, Span
+from airflow_dbhygiene.errors import CutoffRefused, PlanRefused, WrongServer
+from airflow_dbhygiene.ledger import Chunk, Ledger, Run, migrate
+from airflow_dbhygiene.ledger.moves import PLANNED
+from airflow_dbhygiene.ledger.records import selection_to_json
+from airflow_dbhygiene.policy.model import Matching
+from airflow_dbhygiene.policy.moments import Window, origin_digest
+from airflow_dbhygiene.steps.labels import label
+
+if TYPE_CHECKING:
+    from airflow_dbhygiene.databases.protocol import Bound
+    from airflow_dbhygiene.policy import Policy
+    from airflow_dbhygiene.steps.site import Site
+
+_SAMPLE_BATCH: Final = 20_000
+WALKING: Final = {"enable_seqscan": "off", "enable_sort": "off"}
+"""Planner settings under which a walk follows its index unless there is no way at all."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a run will do: the dry run prints the very object that the run executes.
+
+    :param stale_rows: rows that this run takes
+    :param waiting_rows: an estimate of the stale rows beyond guard.max_rows, which wait for the next run
+    """
+
+    run: Run
+    chunks: tuple[Chunk, ...]
+    stale_rows: int
+    waiting_rows: int
+    facts: Facts
+
+    @property
+    def estimated_bytes(self) -> int:
+        """Bytes that the rows take in the table, at its mean row."""
+        return self.stale_rows * self.facts.table_bytes // max(self.facts.row_estimate or 1, 1)
+
+    def describe(self) -> str:
+        """Write the plan for a person."""
+        run, selection = self.run, self.run.selection
+        lines = [
+            f"run           {run.run_id}",
+            f"policy        {run.policy.name} ({run.policy.digest[:12]})",
+            f"table         {selection.table}, about {self.facts.row_estimate or 0:,} rows, "
+            f"{self.facts.table_bytes / 2**20:,.1f} MiB",
+            f"cutoff        {run.cutoff or 'none: no age matters'}" + (f", since {run.since}" if run.since else ""),
+            f"stale         {self.stale_rows:,} rows in {len(self.chunks)} chunks, "
+            f"about {self.estimated_bytes / 2**20:,.1f} MiB",
+            f"waiting       about {self.waiting_rows:,} more rows, for the next run",
+            f"walk          {', '.join(selection.walk)}",
+            f"archive       {run.policy.archive.url}",
+            f"estimate      {self.estimated_seconds:,.0f} s by one worker",
+            *(f"warning       {warning}" for warning in self.facts.warnings),
+            "rows          " + selection.predicate.replace("\n", "\n              "),
+        ]
+        return "\n".join(lines)
+
+    @property
+    def estimated_seconds(self) -> float:
+        """How long one worker takes, by the speed of the policy's runs so far, or by a cautious guess."""
+        return self.stale_rows / float(self.run.plan["rows_per_second"])
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """What a mapped task receives: all else is in the ledger."""
+
+    conn_id: str
+    run: str
+    chunk: int
+    label: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give plain values, as XCom wants them."""
+        return asdict(self)
+
+
+def make_plan(site: Site, policy: Policy, window: Window, origin: dict[str, str]) -> Plan:
+    """Look at everything, change nothing.
+
+    :param origin: who asks (DAG, DAG run, task): the same origin gives the same run id
+    :raises PlanRefused: with every reason by name, when the table cannot be purged safely
+    :raises CutoffRefused: when the cutoff is later than the database's own clock allows
+    """
+    with site.database.session() as session:
+        server = site.database.server(session)
+        _check_clock(site, session, policy, window)
+        facts = site.database.inspect(session, policy)
+        if facts.refusals:
+            raise PlanRefused(str(facts.name), facts.refusals)
+        predicate = site.database.predicate(session, policy, facts, window.since, window.cutoff)
+        walk = site.database.choose_walk(session, policy, facts)
+        selection = Selection(facts.name, facts.columns, facts.key, walk, predicate)
+        return _cut(site, session, policy, window, origin, facts, selection, server)
+
+
+def record_plan(site: Site, plan: Plan) -> tuple[Ticket, ...]:
+    """Freeze the plan in the ledger. A run that is recorded already stays as it is."""
+    site.open_store(plan.run.policy.archive).probe()
+    with site.database.session() as session:
+        migrate(site.database, session)
+        with session.transaction():
+            Ledger(session).record_run(plan.run, plan.chunks)
+        return _tickets(session, plan.run)
+
+
+def planned_before(site: Site, policy: Policy, window: Window, origin: dict[str, str]) -> tuple[Ticket, ...] | None:
+    """Give the tickets of a run that the same origin has planned already: a retry never plans anew.
+
+    :raises WrongServer: when that run was planned on another server, whose row versions mean nothing here
+    """
+    with site.database.session() as session:
+        if not Ledger.exists(session):
+            return None
+        run = Ledger(session).run(run_id_of(policy, window, origin))
+        if run is None:
+            return None
+        check_server(site, session, run)
+        return _tickets(session, run)
+
+
+def check_server(site: Site, session: Any, run: Run) -> None:
+    """Refuse to go on with a run of another server, or of a time before a failover.
+
+    :raises WrongServer: since there the same version tokens may stand for other rows
+    """
+    server = site.database.server(session)
+    if (server.system_identifier, server.timeline) != (run.server.system_identifier, run.server.timeline):
+        message = (
+            f"run {run.run_id} was planned on server {run.server.system_identifier} timeline {run.server.timeline}, "
+            f"and this is {server.system_identifier} timeline {server.timeline} (a clone, or after a failover). Row "
+            f"versions mean nothing across that border: leave the run, and start a new one, which archives anew."
+        )
+        raise WrongServer(message)
+
+
+def run_id_of(policy: Policy, window: Window, origin: dict[str, str]) -> str:
+    """Name a run by its policy, its moment and its origin."""
+    digest = origin_digest(policy.name, json.dumps(origin, sort_keys=True))
+    return f"{policy.name}-{window.as_of.in_timezone('UTC'):%Y%m%dT%H%M%SZ}-{digest}"
+
+
+def _check_clock(site: Site, session: Any, policy: Policy, window: Window) -> None:
+    now = pendulum.from_timestamp(site.database.clock(session))
+    if window.as_of > now and not isinstance(policy.stale, Matching):
+        message = (
+            f"policy {policy.name!r}: the run counts from {window.as_of}, which is later than the database's own clock "
+            f"({now}): rows younger than keep would go. Wait, or correct the clocks."
+        )
+        raise CutoffRefused(message)
+
+
+def _cut(  # noqa: PLR0913 - the parts of a plan
+    site: Site,
+    session: Any,
+    policy: Policy,
+    window: Window,
+    origin: dict[str, str],
+    facts: Facts,
+    selection: Selection,
+    server: Server,
+) -> Plan:
+    with session.transaction(**WALKING):
+        most = policy.guard.max_rows
+        stale = site.database.count_up_to(session, selection.table, selection.predicate, most + 1)
+        refusals = tuple(_refusals(site, session, policy, facts, selection, stale))
+        if refusals:
+            raise PlanRefused(str(facts.name), refusals)
+        size = max(math.ceil(min(stale, most) / policy.guard.max_chunks), policy.guard.min_chunk_rows)
+        places, taken = site.database.bounds(session, selection, size, min(stale, most)) if stale else ([], 0)
+        waiting = max(site.database.estimate(session, selection) - taken, 1) if stale > most else 0
+        speed = Ledger(session).rows_per_second(policy.name) if Ledger.exists(session) else None
+    run = _run(policy, window, origin, facts, selection, server, taken, waiting, speed)
+    return Plan(run, tuple(_chunks(run, places, size, taken, capped=stale > most)), taken, waiting, facts)
+
+
+def _refusals(site: Site, session: Any, policy: Policy, facts: Facts, selection: Selection, stale: int) -> Any:
+    if not stale:
+        return
+    guard = policy.guard
+    total = max(facts.row_estimate or 0, 1)
+    expected = max(stale, site.database.estimate(session, selection)) if stale > guard.max_rows else stale
+    if expected / total > guard.max_fraction:
+        yield (
+            f"{expected:,} of about {total:,} rows are stale, more than guard.max_fraction {guard.max_fraction:g}: check "
+            f"the policy's keep, run ANALYZE if the table's estimate is old, or raise max_fraction."
+        )
+    if not guard.allow_full_scan and site.database.full_scans(session, selection, _SAMPLE_BATCH):
+        age = "" if isinstance(policy.stale, Matching) else f"{policy.stale.column}, "
+        columns = f"{age}{', '.join(selection.key)}"
+        yield (
+            f"no index lets a run walk its rows in order: CREATE INDEX CONCURRENTLY ON {facts.name} ({columns}), or set "
+            f"guard.allow_full_scan."
+        )
+    if policy.children == "refuse":
+        for found in site.database.referenced(session, selection):
+            yield f"{found}: purge those first, or set children to 'skip'."
+
+
+def _run(  # noqa: PLR0913 - what the plan freezes
+    policy: Policy,
+    window: Window,
+    origin: dict[str, str],
+    facts: Facts,
+    selection: Selection,
+    server: Server,
+    stale_rows: int,
+    waiting_rows: int,
+    speed: float | None,
+) -> Run:
+    since, cutoff = (moment.isoformat() if moment else None for moment in (window.since, window.cutoff))
+    plan = {
+        "policy_json": policy.json_text,
+        "selection": selection_to_json(selection),
+        "server": asdict(server),
+        "fingerprint": facts.fingerprint,
+        "ddl": facts.ddl,
+        "since": since,
+        "cutoff": cutoff,
+        "as_of": window.as_of.isoformat(),
+        "stale_rows": stale_rows,
+        "waiting_rows": waiting_rows,
+        "row_estimate": facts.row_estimate,
+        "table_bytes": facts.table_bytes,
+        "warnings": list(facts.warnings),
+        "rows_per_second": speed or 100_000.0,
+    }
+    return Run(
+        run_id_of(policy, window, origin), policy, selection, server, facts.fingerprint, facts.ddl, since, cutoff,
+        PLANNED, dict(origin), plan,
+    )  # fmt: skip
+
+
+def _chunks(run: Run, places: list[Bound], size: int, taken: int, *, capped: bool) -> Any:
+    """Cut half-open ranges at the places; the last one is open unless rows beyond the guard must wait."""
+    ends: list[Bound | None] = [*places] if capped else [*places, None]
+    lower: Bound | None = None
+    left = taken
+    for number, upper in enumerate(ends, start=1):
+        rows = min(size, left)
+        left -= rows
+        if rows:
+            span = Span(lower, upper if left or capped else None)
+            yield Chunk(run.run_id, number, PLANNED, label(number, span), span, rows)
+        lower = upper
+
+
+def _tickets(session: Any, run: Run) -> tuple[Ticket, ...]:
+    chunks = Ledger(session).chunks(run.run_id)
+    return tuple(Ticket(run.policy.conn_id, run.run_id, chunk.chunk, chunk.label) for chunk in chunks)

@@ -1,0 +1,216 @@
+"""purge: delete what has just been read back from the archive, in small paced transactions with a receipt each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
+
+from airflow_dbhygiene.databases.protocol import Outcomes
+from airflow_dbhygiene.errors import IllegalMove, Paused, RowsLocked, StatementTimedOut
+from airflow_dbhygiene.ledger import Chunk, Ledger, ObjectReceipt, Run
+from airflow_dbhygiene.ledger.moves import PURGED, PURGING, VERIFIED
+from airflow_dbhygiene.pacing.controller import Tempo, first_tempo
+from airflow_dbhygiene.pacing.reasons import pause_reason
+from airflow_dbhygiene.steps.archive import check_schema
+from airflow_dbhygiene.steps.plan import WALKING, check_server
+from airflow_dbhygiene.steps.site import Progress
+from airflow_dbhygiene.steps.verify import key_columns, marking_damage, opened
+
+if TYPE_CHECKING:
+    from airflow_dbhygiene.steps.site import Site
+
+_PAUSE_SECONDS: Final = 1.0
+_LOCKED_TRIES: Final = 5
+_LOCKED_AT_A_TIME: Final = 5_000
+
+
+class _NotIdentical(Exception):  # noqa: N818 - no error: it rolls the fast batch back
+    """The range held other rows than the archive does."""
+
+
+@dataclass
+class _Work:
+    """One chunk's purge: where it stands, and how large the next batch is."""
+
+    site: Site
+    session: Any
+    run: Run
+    chunk: Chunk
+    tempo: Tempo
+    progress: Progress
+
+
+def purge(site: Site, run_id: str, number: int) -> Chunk:
+    """Delete a chunk's archived rows; go on where an earlier try stopped.
+
+    :returns: the chunk with its outcomes
+    :raises RowsLocked: when other transactions kept rows locked to the end; a retry goes on with these
+    :raises Paused: when a pause outlasted the policy's max_pause_seconds
+    """
+    with site.database.session() as session:
+        ledger = Ledger(session)
+        run, chunk = ledger.existing_run(run_id), ledger.chunk(run_id, number)
+        if chunk.state == PURGED:
+            site.tell(f"{chunk.label} is purged already.")
+            return chunk
+        if chunk.state not in (VERIFIED, PURGING):
+            raise IllegalMove(f"{chunk.label} is {chunk.state}: only a verified archive allows a purge.")
+        pace = run.policy.pace
+        progress = Progress(site.tell, f"purge {chunk.label}", chunk.archived_rows or 0)
+        work = _Work(site, session, run, chunk, first_tempo(pace.target_batch_seconds, pace.max_batch_rows), progress)
+        for receipt in ledger.objects(chunk):
+            if receipt.first_ordinal + receipt.rows > work.chunk.purged_through:
+                _purge_object(work, receipt)
+        _settle_locked(work)
+        progress.at(work.chunk.purged_through, last=True)
+        return _finish(work)
+
+
+def _purge_object(work: _Work, receipt: ObjectReceipt) -> None:
+    """Read an object's keys back and delete its rows, batch by batch."""
+    store = work.site.open_store(work.run.policy.archive)
+    with marking_damage(work.site, work.chunk), opened(work.site, store, work.run, receipt) as file:
+        keys = file.read(columns=key_columns(work.run)).combine_chunks()
+    end = receipt.first_ordinal + receipt.rows
+    while work.chunk.purged_through < end:
+        _wait(work)
+        _purge_batch(work, keys, receipt.first_ordinal)
+
+
+def _purge_batch(work: _Work, keys: pa.Table, first_ordinal: int) -> None:
+    """Try the whole range; where it is not exactly what was archived, or locked, go row by row."""
+    started = time.monotonic()
+    before = work.chunk.purged_through
+    try:
+        _in_batch(work, keys, first_ordinal, careful=False)
+    except (_NotIdentical, StatementTimedOut):
+        _in_batch(work, keys, first_ordinal, careful=True)
+    seconds = time.monotonic() - started
+    work.tempo = work.tempo.after(work.chunk.purged_through - before, seconds)
+    work.progress.at(work.chunk.purged_through)
+    time.sleep(seconds * work.run.policy.pace.rest_fraction)
+
+
+def _in_batch(work: _Work, keys: pa.Table, first_ordinal: int, *, careful: bool) -> None:
+    started = time.monotonic()
+    with _transaction(
+        work, last=work.chunk.purged_through + work.tempo.rows >= (work.chunk.archived_rows or 0)
+    ) as held:
+        chunk = _locked_chunk(work)
+        offset = chunk.purged_through - first_ordinal
+        rows = keys.slice(offset, work.tempo.rows) if offset >= 0 else keys.slice(0, 0)
+        if rows.num_rows == 0:  # a twin has come further than this object
+            work.chunk = chunk
+            return
+        end = chunk.purged_through + rows.num_rows
+        outcomes = _delete(work, rows, range(chunk.purged_through, end), held, careful=careful)
+        check_schema(work.site, work.session, work.run)
+        ledger = Ledger(work.session)
+        ledger.record_outcomes(chunk, outcomes, _keys_of(work, rows, chunk.purged_through, outcomes))
+        ledger.record_batch(chunk, end, outcomes, time.monotonic() - started, careful=careful)
+        after = ledger.chunk(chunk.run_id, chunk.chunk)
+    work.chunk = after
+
+
+@contextmanager
+def _transaction(work: _Work, *, last: bool) -> Iterator[str | None]:
+    """Open a batch's transaction; give the condition of the rows that holds protect, as of now.
+
+    Delete and receipt commit together, so that all but a chunk's last batch may commit without waiting for the disk.
+    """
+    with work.session.transaction(**WALKING, synchronous_commit="on" if last else "off"):
+        work.site.database.share_gate(work.session)
+        check_server(work.site, work.session, work.run)
+        yield Ledger(work.session).held_condition(str(work.run.selection.table))
+
+
+def _locked_chunk(work: _Work) -> Chunk:
+    """Lock the chunk's row: a twin waits, and a lost acknowledgement shows in where the fence stands.
+
+    From here on the transaction meets the application's rows, and gives way to it.
+    """
+    chunk = Ledger(work.session).chunk(work.chunk.run_id, work.chunk.chunk, lock=True)
+    work.site.database.give_way(work.session, work.run.policy.pace.lock_timeout_seconds)
+    if chunk.state not in (VERIFIED, PURGING, PURGED) or chunk.nonce != work.chunk.nonce:
+        raise IllegalMove(f"{chunk.label} became {chunk.state} while it was purged: it is archived anew.")
+    return chunk
+
+
+def _delete(work: _Work, rows: pa.Table, ordinals: range, held: str | None, *, careful: bool) -> Outcomes:
+    database, selection = work.site.database, work.run.selection
+    if careful:
+        return database.delete_carefully(work.session, selection, rows, ordinals, held)
+    if not database.delete(work.session, selection, rows, held):
+        raise _NotIdentical
+    return Outcomes(rows.num_rows)
+
+
+def _keys_of(work: _Work, rows: pa.Table, first: int, outcomes: Outcomes) -> dict[int, tuple[str, ...]]:
+    selection = replace(work.run.selection, walk=work.run.selection.key)
+    noted = (*outcomes.drifted, *outcomes.held, *outcomes.vanished, *outcomes.locked)
+    return {ordinal: work.site.database.place_of(selection, rows, ordinal - first) for ordinal in noted}
+
+
+def _settle_locked(work: _Work) -> None:
+    """Come back to rows that were locked when their batch came by.
+
+    :raises RowsLocked: when some still are after the last try
+    """
+    for attempt in range(_LOCKED_TRIES):
+        left = Ledger(work.session).locked(work.chunk, _LOCKED_AT_A_TIME)
+        if not left:
+            return
+        _wait(work)
+        time.sleep(0.1 * 2**attempt)
+        for receipt in Ledger(work.session).objects(work.chunk):
+            mine = [each for each in left if 0 <= each - receipt.first_ordinal < receipt.rows]
+            if mine:
+                _settle_in_object(work, receipt, mine)
+    left = Ledger(work.session).locked(work.chunk, 1)
+    if left:
+        message = f"{work.chunk.label}: other transactions keep {work.chunk.locked} rows locked; a retry tries again."
+        raise RowsLocked(message)
+
+
+def _settle_in_object(work: _Work, receipt: ObjectReceipt, ordinals: list[int]) -> None:
+    store = work.site.open_store(work.run.policy.archive)
+    with opened(work.site, store, work.run, receipt) as file:
+        keys = file.read(columns=key_columns(work.run)).combine_chunks()
+    rows = keys.take(pa.array([ordinal - receipt.first_ordinal for ordinal in ordinals]))
+    with _transaction(work, last=True) as held:
+        chunk = _locked_chunk(work)
+        ledger = Ledger(work.session)
+        still = set(ledger.locked(chunk, _LOCKED_AT_A_TIME))
+        if set(ordinals) <= still:
+            outcomes = work.site.database.delete_carefully(work.session, work.run.selection, rows, ordinals, held)
+            check_schema(work.site, work.session, work.run)
+            ledger.settle_locked(chunk, ordinals, outcomes)
+        after = ledger.chunk(chunk.run_id, chunk.chunk)
+    work.chunk = after
+
+
+def _finish(work: _Work) -> Chunk:
+    with work.session.transaction():
+        ledger = Ledger(work.session)
+        chunk = ledger.chunk(work.chunk.run_id, work.chunk.chunk, lock=True)
+        if chunk.state != PURGED:
+            ledger.move(chunk, PURGED)
+        return ledger.chunk(chunk.run_id, chunk.chunk)
+
+
+def _wait(work: _Work) -> None:
+    """Wait, outside any transaction, while there is a reason to.
+
+    :raises Paused: when the reason outlasts the policy's max_pause_seconds
+    """
+    started = time.monotonic()
+    while reason := pause_reason(work.site.database, work.session, work.run):
+        if time.monotonic() - started > work.run.policy.pace.max_pause_seconds:
+            raise Paused(f"{work.chunk.label}: {reason}. The retry goes on from here.")
+        work.progress.pausing(reason)
+        time.sleep(_PAUSE_SECONDS)

@@ -1,0 +1,106 @@
+"""report: add a run up, discard what did not win, and leave a certificate beside the archive."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from airflow_dbhygiene.ledger import Ledger
+from airflow_dbhygiene.ledger.moves import PURGED
+from airflow_dbhygiene.steps.archive import folder_of
+from airflow_dbhygiene.version import VERSION
+
+if TYPE_CHECKING:
+    from airflow_dbhygiene.ledger import Chunk, Run
+    from airflow_dbhygiene.steps.site import Site
+
+
+def report(site: Site, run_id: str) -> dict[str, Any]:
+    """Close a run, complete or not, and give its certificate: plain values, as JSON has them.
+
+    ``state`` is ``done`` when every chunk is purged, otherwise ``failed``.
+    """
+    with site.database.session() as session:
+        ledger = Ledger(session)
+        run, chunks = ledger.existing_run(run_id), ledger.chunks(run_id)
+        discarded = _discard_losers(site, session, run)
+        certificate = _certificate(site, session, run, chunks) | {"objects_discarded": discarded}
+        text = json.dumps(certificate, indent=2, ensure_ascii=False, sort_keys=True)
+        name = f"{folder_of(run)}/certificate.json"
+        address = site.open_store(run.policy.archive).write_text(name, text) if chunks else None
+        sha256 = hashlib.sha256(text.encode()).hexdigest()
+        ledger.report_run(run_id, certificate["state"], text, sha256)
+    return certificate | {"certificate": address, "certificate_sha256": sha256}
+
+
+def describe(report: dict[str, Any]) -> str:
+    """Write a report for a person."""
+    names = "planned archived verified purged drifted held vanished locked".split()
+    figures = ", ".join(f"{name} {report['rows_' + name]:,}" for name in names)
+    lines = [
+        f"run {report['run']} of policy {report['policy']} is {report['state']}",
+        f"rows: {figures}",
+        f"archive: {report['objects']} objects, {report['bytes'] / 2**20:,.1f} MiB in {report['store']}",
+        f"seconds: archive {report['archive_seconds']:.1f}, verify {report['verify_seconds']:.1f}, "
+        f"purge {report['purge_seconds']:.1f} (of all workers together)",
+        *(f"{chunk['label']} is {chunk['state']}" for chunk in report["chunk_list"] if chunk["state"] != PURGED),
+    ]
+    if report["rows_waiting"]:
+        lines.append(f"behind: about {report['rows_waiting']:,} stale rows wait for {report['runs_behind']} more runs")
+    return "\n".join(lines)
+
+
+def _discard_losers(site: Site, session: Any, run: Run) -> int:
+    """Remove objects of attempts that did not win; the ledger forgets them first, so that none can win later."""
+    ledger, store = Ledger(session), site.open_store(run.policy.archive)
+    losers = ledger.losing_objects(run.run_id)
+    for chunk, nonce, part, name in losers:
+        ledger.discard_object(run.run_id, chunk, nonce, part)
+        store.discard(name)
+    return len(losers)
+
+
+def _certificate(site: Site, session: Any, run: Run, chunks: tuple[Chunk, ...]) -> dict[str, Any]:
+    ledger = Ledger(session)
+    figures = ledger.figures(run.run_id)
+    waiting = run.plan["waiting_rows"]
+    return {
+        "version": VERSION,
+        "run": run.run_id,
+        "state": "done" if all(chunk.state == PURGED for chunk in chunks) else "failed",
+        "policy": run.policy.name,
+        "policy_digest": run.policy.digest,
+        "table": str(run.selection.table),
+        "store": run.policy.archive.url,
+        "predicate": run.selection.predicate,
+        "since": run.since,
+        "cutoff": run.cutoff,
+        "server": run.plan["server"],
+        "origin": run.origin,
+        "warnings": run.plan["warnings"],
+        "rows_before": run.plan["row_estimate"],
+        "rows_stale": run.plan["stale_rows"],
+        "rows_waiting": waiting,
+        "runs_behind": -(-waiting // run.policy.guard.max_rows),
+        **figures,
+        "chunk_list": [_chunk_entry(ledger, chunk) for chunk in chunks],
+        "previous_certificate_sha256": ledger.previous_certificate(run),
+    }
+
+
+def _chunk_entry(ledger: Ledger, chunk: Chunk) -> dict[str, Any]:
+    return {
+        "chunk": chunk.chunk,
+        "label": chunk.label,
+        "state": chunk.state,
+        "archived": chunk.archived_rows,
+        "purged": chunk.purged,
+        "drifted": chunk.drifted,
+        "held": chunk.held,
+        "vanished": chunk.vanished,
+        "objects": [
+            {"name": receipt.name, "rows": receipt.rows, "bytes": receipt.bytes, "sha256": receipt.sha256}
+            for receipt in ledger.objects(chunk)
+        ],
+    }

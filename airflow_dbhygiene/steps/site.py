@@ -1,0 +1,62 @@
+"""What every step works with, put together by whoever calls it: an operator, a test, a benchmark."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from airflow_dbhygiene.databases.protocol import Database
+    from airflow_dbhygiene.policy import Parquet
+    from airflow_dbhygiene.stores.protocol import Store
+
+TELL_SECONDS = 5.0
+"""Progress is told this often at most."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """The database to clean, a way to its stores, and someone to tell how it goes.
+
+    :param database: where the rows and the ledger are
+    :param open_store: opens the store that a policy names
+    :param tell: takes one line of progress
+    """
+
+    database: Database
+    open_store: Callable[[Parquet], Store]
+    tell: Callable[[str], None] = print
+
+
+@dataclass
+class Progress:
+    """Tells rows, speed, percent and time left, at most every five seconds."""
+
+    tell: Callable[[str], None]
+    doing: str
+    total: int
+    _start: float = field(default_factory=time.monotonic)
+    _told: float = field(default_factory=time.monotonic)
+
+    def at(self, rows: int, *, last: bool = False) -> None:
+        """Say how far it is."""
+        now = time.monotonic()
+        if not last and now - self._told < TELL_SECONDS:
+            return
+        self._told = now
+        seconds = max(now - self._start, 1e-6)
+        left = (self.total - rows) * seconds / rows if rows else 0.0
+        percent = 100 * rows / self.total if self.total else 100.0
+        self.tell(
+            f"{self.doing}: {rows:,} of {self.total:,} rows ({percent:.0f} %), {rows / seconds:,.0f} rows/s, "
+            f"{left:.0f} s left"
+        )
+
+    def pausing(self, reason: str) -> None:
+        """Say why nothing moves, at most every five seconds."""
+        now = time.monotonic()
+        if now - self._told >= TELL_SECONDS:
+            self._told = now
+            self.tell(f"{self.doing}: pausing, {reason}")

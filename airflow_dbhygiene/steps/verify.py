@@ -1,0 +1,138 @@
+"""verify: read back what the store holds, and compare it with the receipt and with the server's own rows."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from airflow_dbhygiene.databases.protocol import VERSION_COLUMN
+from airflow_dbhygiene.errors import ArchiveDamaged, IllegalMove
+from airflow_dbhygiene.ledger import Chunk, Ledger, ObjectReceipt, Run
+from airflow_dbhygiene.ledger.moves import ARCHIVED, DAMAGED, PLANNED, VERIFIED
+from airflow_dbhygiene.steps.archive import check_schema
+from airflow_dbhygiene.steps.plan import check_server
+from airflow_dbhygiene.steps.site import Progress
+from airflow_dbhygiene.stores.parquet import NOTES_PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pyarrow import parquet as pq
+
+    from airflow_dbhygiene.steps.site import Site
+    from airflow_dbhygiene.stores.protocol import Store
+
+_ROWS_AT_A_TIME: Final = 50_000
+
+
+def verify(site: Site, run_id: str, number: int) -> int:
+    """Re-read a chunk's objects; a chunk that is verified already is left alone.
+
+    :returns: how many rows were compared with the server's own, value by value
+    :raises ArchiveDamaged: when the store does not hold what was written; the chunk is then to be archived anew
+    """
+    started = time.monotonic()
+    with site.database.session() as session:
+        run = Ledger(session).existing_run(run_id)
+        chunk = Ledger(session).chunk(run_id, number)
+        if chunk.state in (PLANNED, DAMAGED):
+            raise IllegalMove(f"{chunk.label} is {chunk.state}: clear its archive task, which writes it.")
+        if chunk.state != ARCHIVED:
+            site.tell(f"{chunk.label} is {chunk.state} already.")
+            return 0
+        check_server(site, session, run)
+        check_schema(site, session, run)
+        with marking_damage(site, chunk):
+            compared = _verify_objects(site, session, run, chunk)
+            check_schema(site, session, run)
+        Ledger(session).move(chunk, VERIFIED, compared_rows=compared, verify_seconds=time.monotonic() - started)
+    return compared
+
+
+@contextmanager
+def marking_damage(site: Site, chunk: Chunk) -> Iterator[None]:
+    """Note a damaged archive in the ledger, so that archive writes the chunk anew.
+
+    Once rows are purged the damaged objects are the only copy: then the state stays, and nothing replaces them.
+    """
+    try:
+        yield
+    except ArchiveDamaged:
+        if chunk.purged_through == 0 and chunk.state in (ARCHIVED, VERIFIED):
+            with site.database.session() as session:
+                Ledger(session).move(chunk, DAMAGED)
+        raise
+
+
+@contextmanager
+def opened(site: Site, store: Store, run: Run, receipt: ObjectReceipt) -> Iterator[pq.ParquetFile]:
+    """Bring an object back and check all that its receipt says: bytes, SHA-256, notes, rows, (key, version) pairs.
+
+    :raises ArchiveDamaged: naming the object and what differs
+    """
+    with store.fetch(receipt.name, receipt.sha256, receipt.bytes) as file:
+        notes = {key.decode(): value.decode() for key, value in (file.schema_arrow.metadata or {}).items()}
+        found = tuple(notes.get(NOTES_PREFIX + name) for name in ("run", "chunk", "nonce", "part"))
+        wanted = (receipt.run_id, str(receipt.chunk), receipt.nonce, str(receipt.part))
+        if found != wanted or file.metadata.num_rows != receipt.rows:
+            raise ArchiveDamaged(f"object {receipt.name} holds {found}, {file.metadata.num_rows} rows, not {wanted}.")
+        if _fingerprint(site, run, file) != receipt.fingerprint:
+            raise ArchiveDamaged(f"object {receipt.name} does not hold the keys and versions that were archived.")
+        yield file
+
+
+def _verify_objects(site: Site, session: Any, run: Run, chunk: Chunk) -> int:
+    store = site.open_store(run.policy.archive)
+    receipts = Ledger(session).objects(chunk)
+    progress = Progress(site.tell, f"verify {chunk.label}", chunk.archived_rows or 0)
+    if sum(receipt.rows for receipt in receipts) != chunk.archived_rows:
+        raise ArchiveDamaged(f"{chunk.label}: the ledger's receipts do not add up to its archived rows.")
+    compared = 0
+    for receipt in receipts:
+        with opened(site, store, run, receipt) as file:
+            for rows in _to_compare(run, file):
+                compared += _compare(site, session, run, receipt, rows)
+        progress.at(receipt.first_ordinal + receipt.rows, last=receipt is receipts[-1])
+    return compared
+
+
+def _compare(site: Site, session: Any, run: Run, receipt: ObjectReceipt, rows: pa.Table) -> int:
+    compared, differing = site.database.differing(session, run.selection, rows)
+    if differing:
+        message = f"object {receipt.name}: {differing} of {compared} rows differ from the server's own rows."
+        raise ArchiveDamaged(message)
+    return compared
+
+
+def _to_compare(run: Run, file: pq.ParquetFile) -> Iterator[pa.Table]:
+    """Give all rows, or a sample spread evenly over the object."""
+    if run.policy.verify == "content":
+        for batch in file.iter_batches(_ROWS_AT_A_TIME):
+            yield pa.Table.from_batches([batch])
+        return
+    total = file.metadata.num_rows
+    wanted = np.unique(np.linspace(0, max(total - 1, 0), min(run.policy.sample_rows, total), dtype=np.int64))
+    start = 0
+    for group in range(file.num_row_groups):
+        rows = file.metadata.row_group(group).num_rows
+        here = wanted[(wanted >= start) & (wanted < start + rows)] - start
+        if len(here):
+            yield file.read_row_group(group).take(pa.array(here))
+        start += rows
+
+
+def _fingerprint(site: Site, run: Run, file: pq.ParquetFile) -> str:
+    pairs = hashlib.sha256()
+    for batch in file.iter_batches(_ROWS_AT_A_TIME, columns=key_columns(run)):
+        pairs.update(site.database.encode_keys(run.selection, pa.Table.from_batches([batch])))
+    return pairs.hexdigest()
+
+
+def key_columns(run: Run) -> list[str]:
+    """Name the columns that purge needs of the archive: walk, key and version."""
+    return list(dict.fromkeys((*run.selection.walk, *run.selection.key, VERSION_COLUMN)))

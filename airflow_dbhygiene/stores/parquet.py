@@ -1,0 +1,181 @@
+"""Archives as Parquet objects in any file system that fsspec knows: a local folder, S3, and their like."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from pyarrow import ArrowException
+from pyarrow import parquet as pq
+
+from airflow_dbhygiene.errors import ArchiveDamaged, NotFound, PrivilegeMissing, StoreUnavailable
+from airflow_dbhygiene.stores.protocol import Spooled
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+NOTES_PREFIX: Final = "dbhygiene."
+"""Before the names of our entries in a Parquet file's metadata."""
+
+_COPY_BYTES: Final = 2**20
+
+
+class ParquetStore:
+    """Answers the Store protocol.
+
+    :param filesystem: an fsspec file system
+    :param root: the folder, or bucket and prefix, below which objects lie
+    :param url: the same, as errors and certificates show it
+    :param compression_level: of zstd, 1 to 22
+    """
+
+    def __init__(self, filesystem: Any, root: str, *, url: str, compression_level: int = 1) -> None:
+        self._filesystem = filesystem
+        self._root = root.rstrip("/")
+        self._local = "file" in _protocols(filesystem)
+        self._compression_level = compression_level
+        self.url = url.rstrip("/")
+
+    def probe(self) -> None:
+        """Write, read and remove a tiny object.
+
+        :raises NotFound: when the bucket does not exist
+        :raises PrivilegeMissing: when the credentials do not suffice
+        """
+        name = f"_dbhygiene_probe_{os.urandom(8).hex()}"
+        self.write_text(name, "probe")
+        with self._translated(name):
+            found = self._filesystem.cat_file(self._path(name))
+        if found != b"probe":
+            raise ArchiveDamaged(f"{self.url} does not give back what was written to it.")
+        self.discard(name)
+
+    @contextmanager
+    def spool(
+        self, batches: Iterable[pa.RecordBatch], schema: pa.Schema, notes: Mapping[str, str]
+    ) -> Iterator[Spooled]:
+        """Write batches to a local Parquet file, one row group each; the file goes when the context ends."""
+        with tempfile.TemporaryDirectory(prefix="dbhygiene-") as folder:
+            path = Path(folder) / "object.parquet"
+            noted = schema.with_metadata({NOTES_PREFIX + name: value for name, value in notes.items()})
+            rows = 0
+            with pq.ParquetWriter(
+                path, noted, compression="zstd", compression_level=self._compression_level, write_statistics=True
+            ) as writer:
+                for batch in batches:
+                    writer.write_batch(batch)
+                    rows += batch.num_rows
+            yield Spooled(path, rows, path.stat().st_size, _sha256(path))
+
+    def upload(self, spooled: Spooled, name: str) -> None:
+        """Put a spooled object under its name, and wait until it is durable."""
+        with self._translated(name):
+            if self._local:
+                _write_durably(spooled.path, Path(self._path(name)))
+            else:
+                self._filesystem.put_file(str(spooled.path), self._path(name))
+
+    @contextmanager
+    def fetch(self, name: str, sha256: str, size: int) -> Iterator[pq.ParquetFile]:
+        """Bring an object back whole, and refuse it unless its bytes are those that were written.
+
+        :raises ArchiveDamaged: when the object is missing, truncated or altered
+        """
+        with tempfile.TemporaryDirectory(prefix="dbhygiene-") as folder:
+            path = Path(folder) / "object.parquet"
+            with self._translated(name):
+                try:
+                    self._filesystem.get_file(self._path(name), str(path))
+                except FileNotFoundError as error:
+                    raise ArchiveDamaged(f"object {self.url}/{name} is missing: {_RESTORE}") from error
+            self._check(path, name, sha256, size)
+            with pq.ParquetFile(path) as file:
+                yield file
+
+    def write_text(self, name: str, text: str) -> str:
+        """Put a small text beside the objects; give its address."""
+        with tempfile.TemporaryDirectory(prefix="dbhygiene-") as folder:
+            path = Path(folder) / "text"
+            path.write_text(text, encoding="utf-8")
+            self.upload(Spooled(path, 0, path.stat().st_size, ""), name)
+        return f"{self.url}/{name}"
+
+    def discard(self, name: str) -> None:
+        """Remove an object; one that is not there is no error."""
+        with self._translated(name), contextlib.suppress(FileNotFoundError):
+            self._filesystem.rm_file(self._path(name))
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}"
+
+    def _check(self, path: Path, name: str, sha256: str, size: int) -> None:
+        found = path.stat().st_size
+        if found != size:
+            message = f"object {self.url}/{name} has {found} bytes where {size} were written: {_RESTORE}"
+            raise ArchiveDamaged(message)
+        if _sha256(path) != sha256:
+            raise ArchiveDamaged(f"object {self.url}/{name} is not what was written (SHA-256 differs): {_RESTORE}")
+
+    @contextmanager
+    def _translated(self, name: str) -> Iterator[None]:
+        """Let the file system's errors leave as ours."""
+        address = f"{self.url}/{name}"
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise NotFound(f"{address}: no such bucket or folder: {error}. Create it, or correct the URL.") from error
+        except PermissionError as error:
+            message = f"{address}: the store refused: {error}. Correct the Airflow connection, or the bucket's policy."
+            raise PrivilegeMissing(message) from error
+        except (OSError, ArrowException, *_library_errors()) as error:
+            raise StoreUnavailable(f"{address}: the store did not answer: {error}") from error
+
+
+_RESTORE: Final = (
+    "nothing was deleted on its account. Bring back the object as it was (a versioned bucket still has it), or, if no "
+    "row of its chunk is purged yet, clear the chunk's archive task to archive it anew."
+)
+
+
+def _protocols(filesystem: Any) -> tuple[str, ...]:
+    protocol = filesystem.protocol
+    return (protocol,) if isinstance(protocol, str) else tuple(protocol)
+
+
+def _library_errors() -> tuple[type[Exception], ...]:
+    """Give botocore's own errors, which are no OSErrors, if anything has loaded botocore."""
+    botocore = sys.modules.get("botocore.exceptions")
+    return (botocore.BotoCoreError, botocore.ClientError) if botocore else ()
+
+
+def _write_durably(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.with_name(f".{target.name}.{os.urandom(4).hex()}")
+    with source.open("rb") as reading, unfinished.open("xb") as writing:
+        shutil.copyfileobj(reading, writing, _COPY_BYTES)
+        writing.flush()
+        os.fsync(writing.fileno())
+    unfinished.replace(target)
+    for folder in (target.parent, target.parent.parent):
+        _sync_folder(folder)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""Tests, and the real servers that they, the demo and the benchmarks run against."""

@@ -1,0 +1,1 @@
+"""Real servers on this machine, without docker: the one place that starts any."""
