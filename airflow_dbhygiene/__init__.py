@@ -1,0 +1,82 @@
+"""Archives, verifies and purges stale database rows without disturbing the traffic: an Apache Airflow provider.
+
+``Policy`` says what is stale, ``hygiene_dag`` makes a DAG of it. Names are loaded when they are first used, so that a
+DAG file pays only for what it needs.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow_dbhygiene.dag import dags_from_folder, hygiene_dag, hygiene_task_group
+    from airflow_dbhygiene.operators import (
+        ArchiveOperator,
+        PlanOperator,
+        PurgeOperator,
+        ReclaimOperator,
+        ReportOperator,
+        VerifyOperator,
+        policy_asset,
+    )
+    from airflow_dbhygiene.policy import Expired, Guard, Matching, Notify, OlderThan, Pace, Parquet, Policy
+    from airflow_dbhygiene.sensors import ClutterSensor
+    from airflow_dbhygiene.version import VERSION as __version__
+
+_HOMES = {
+    "airflow_dbhygiene.dag": ("dags_from_folder", "hygiene_dag", "hygiene_task_group"),
+    "airflow_dbhygiene.operators": (
+        "ArchiveOperator",
+        "PlanOperator",
+        "PurgeOperator",
+        "ReclaimOperator",
+        "ReportOperator",
+        "VerifyOperator",
+        "policy_asset",
+    ),
+    "airflow_dbhygiene.policy": (
+        "Expired",
+        "Guard",
+        "Matching",
+        "Notify",
+        "OlderThan",
+        "Pace",
+        "Parquet",
+        "Policy",
+    ),
+    "airflow_dbhygiene.sensors": ("ClutterSensor",),
+}
+
+__all__ = [
+    "ArchiveOperator",
+    "ClutterSensor",
+    "Expired",
+    "Guard",
+    "Matching",
+    "Notify",
+    "OlderThan",
+    "Pace",
+    "Parquet",
+    "PlanOperator",
+    "Policy",
+    "PurgeOperator",
+    "ReclaimOperator",
+    "ReportOperator",
+    "VerifyOperator",
+    "__version__",
+    "dags_from_folder",
+    "hygiene_dag",
+    "hygiene_task_group",
+    "policy_asset",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its home."""
+    if name == "__version__":
+        return importlib.import_module("airflow_dbhygiene.version").VERSION
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(home), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

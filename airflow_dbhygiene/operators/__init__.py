@@ -1,0 +1,15 @@
+"""One operator per step."""
+
+from airflow_dbhygiene.operators.chunk import ArchiveOperator, PurgeOperator, VerifyOperator
+from airflow_dbhygiene.operators.plan import PlanOperator
+from airflow_dbhygiene.operators.run import ReclaimOperator, ReportOperator, policy_asset
+
+__all__ = [
+    "ArchiveOperator",
+    "PlanOperator",
+    "PurgeOperator",
+    "ReclaimOperator",
+    "ReportOperator",
+    "VerifyOperator",
+    "policy_asset",
+]

@@ -37,3 +37,9 @@ def reclaim(site: Site, run_id: str) -> Reclaimed:
             site.database.analyze(session, table)
         after = site.database.table_sizes(session, table)
     return Reclaimed(action, before["table_bytes"], after["table_bytes"], before["dead_tuples"], after["dead_tuples"])
+
+
+def rows_purged(site: Site, run_id: str) -> int:
+    """Count the rows that a run has deleted so far."""
+    with site.database.session() as session:
+        return int(Ledger(session).figures(run_id)["rows_purged"])

@@ -1,0 +1,5 @@
+"""Waiting without a worker."""
+
+from airflow_dbhygiene.triggers.clutter import ClutterTrigger
+
+__all__ = ["ClutterTrigger"]

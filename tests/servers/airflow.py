@@ -1,12 +1,11 @@
 """A real Airflow on this machine: api-server, scheduler, DAG processor and triggerer as processes of their own."""
 
-import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -16,12 +15,14 @@ from typing import Self
 import httpx
 import psutil
 
+from tests.servers import sessions
 from tests.servers.airflow_client import AirflowClient
 from tests.servers.airflow_settings import ConnectionValue, child_environment, write_config, write_passwords
 from tests.servers.cache import build_once, cache_folder
 from tests.servers.ports import LOOPBACK, free_port
 from tests.servers.process import spawn
 
+AIRFLOW = (sys.executable, "-P", "-m", "airflow")
 # The api-server first: it imports three times as much as the others, and all wait for it.
 COMPONENTS: Mapping[str, tuple[str, ...]] = {
     "api-server": (),
@@ -48,6 +49,7 @@ class AirflowServer:
         self.passwords = passwords
         self.env = env
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._guard: subprocess.Popen[bytes] | None = None
 
     @classmethod
     def start(
@@ -78,7 +80,7 @@ class AirflowServer:
             for name, slots in pools.items():
                 server.client.create_pool(name, slots)
         except BaseException:
-            server.stop()
+            server.stop(timeout_seconds=0)
             raise
         return server
 
@@ -99,20 +101,27 @@ class AirflowServer:
         """Return what `airflow …` prints, in the environment of the server; it takes some seconds."""
         return _airflow(self.env, *arguments)
 
+    def family(self) -> set[psutil.Process]:
+        """Return the components and all that they started.
+
+        A task lives in the session of its component, even as an orphan; what it runs may have one of its own.
+        """
+        return sessions.members({process.pid for process in self._processes.values()})
+
     def stop(self, timeout_seconds: float = 3) -> None:
         """Stop all processes: politely first, and by force after the time-out, running tasks included.
 
         The triggerer would take ten seconds to go by itself.
         """
-        family = set(self._family())
+        family = self.family()
         for process in self._processes.values():
-            if process.poll() is None:
-                process.terminate()
+            process.terminate()
         psutil.wait_procs(family, timeout=timeout_seconds)
-        for member in {*family, *self._family()}:
-            _kill(member)
+        sessions.kill(family | self.family())
         for process in self._processes.values():
             process.wait()
+        if self._guard is not None:
+            self._guard.communicate()
         if "client" in self.__dict__:
             self.client.close()
 
@@ -135,9 +144,10 @@ class AirflowServer:
     def _start_components(self, timeout_seconds: float) -> None:
         (self.home / "logs-of").mkdir(exist_ok=True)
         for component, options in COMPONENTS.items():
-            command = [*_AIRFLOW, component, *options]
+            command = [*AIRFLOW, component, *options]
             log = self.log_of(component)
             self._processes[component] = spawn(command, log=log, env=self.env, stop_signal=signal.SIGTERM)
+        self._guard = self._start_guard()
         deadline = time.monotonic() + timeout_seconds
         while unhealthy := self._unhealthy():
             self._raise_for_deaths()
@@ -145,6 +155,12 @@ class AirflowServer:
                 message = f"Airflow is not healthy after {timeout_seconds} s: {unhealthy}\n{self._log_tails()}"
                 raise TimeoutError(message)
             time.sleep(0.1)
+
+    def _start_guard(self) -> subprocess.Popen[bytes]:
+        """Start what kills the server when this process is killed: its scheduler would wait for running tasks."""
+        ids = [str(process.pid) for process in self._processes.values()]
+        command = [sys.executable, sessions.__file__, *ids]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
 
     def _unhealthy(self) -> list[str]:
         try:
@@ -162,20 +178,9 @@ class AirflowServer:
     def _log_tails(self) -> str:
         return "\n".join(f"--- {component}\n{_tail(self.log_of(component))}" for component in COMPONENTS)
 
-    def _family(self) -> Iterator[psutil.Process]:
-        """Yield the components and all that they started: their children, and orphans left in their sessions."""
-        sessions = {process.pid for process in self._processes.values()}
-        for candidate in psutil.process_iter():
-            if _session_of(candidate.pid) in sessions:
-                yield candidate
-                yield from _unless_gone(lambda parent=candidate: parent.children(recursive=True))
-
-
-_AIRFLOW = (sys.executable, "-P", "-m", "airflow")
-
 
 def _airflow(env: Mapping[str, str], *arguments: str) -> str:
-    command = [*_AIRFLOW, *arguments]
+    command = [*AIRFLOW, *arguments]
     done = subprocess.run(command, env=dict(env), capture_output=True, text=True, check=False, cwd="/")
     if done.returncode:
         message = f"airflow {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
@@ -198,24 +203,3 @@ def _migrated_sqlite_file() -> Path:
 
 def _tail(log: Path, characters: int = 3000) -> str:
     return log.read_text(errors="replace")[-characters:]
-
-
-def _session_of(pid: int) -> int | None:
-    try:
-        return os.getsid(pid)
-    except ProcessLookupError:
-        return None
-
-
-def _unless_gone(look: Callable[[], list[psutil.Process]]) -> list[psutil.Process]:
-    try:
-        return look()
-    except psutil.NoSuchProcess:
-        return []
-
-
-def _kill(process: psutil.Process) -> None:
-    try:
-        process.kill()
-    except psutil.NoSuchProcess:
-        return

@@ -22,7 +22,7 @@ class AirflowClient:
 
     def __init__(self, url: str, username: str, password: str) -> None:
         """Log in. The token is good for a day."""
-        answer = httpx.post(f"{url}/auth/token", json={"username": username, "password": password})
+        answer = httpx.post(f"{url}/auth/token", json={"username": username, "password": password}, timeout=60)
         self.token = str(_checked(answer).json()["access_token"])
         self.http = httpx.Client(
             base_url=f"{url}/api/v2/",
@@ -40,9 +40,7 @@ class AirflowClient:
         """Create a pool of `slots` that deferred tasks leave, as Airflow's default."""
         self.http.post("pools", json={"name": name, "slots": slots})
 
-    def wait_for_dag(
-        self, dag_id: str, *, parsed_after: datetime | None = None, timeout_seconds: float = 30
-    ) -> None:
+    def wait_for_dag(self, dag_id: str, *, parsed_after: datetime | None = None, timeout_seconds: float = 30) -> None:
         """Return once the DAG processor has read the DAG, anew after `parsed_after` when its file was edited."""
 
         def parsed() -> bool:
@@ -102,7 +100,7 @@ class AirflowClient:
         found = self._pages(f"dags/{dag_id}/dagRuns/{run_id}/taskInstances", "task_instances", {})
         return sorted(map(TaskInstance.parse, found), key=lambda task: (task.task_id, task.map_index))
 
-    def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:  # noqa: ANN401 any JSON
+    def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
         """Return what a task pushed."""
         path = f"{_task_path(dag_id, run_id, task_id)}/xcomEntries/{key}"
         return self.http.get(path, params={"map_index": map_index}).json()["value"]

@@ -1,6 +1,5 @@
 """One Airflow serves all system tests: it takes ten seconds to start."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 

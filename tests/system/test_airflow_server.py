@@ -1,13 +1,16 @@
 """The Airflow that the tests use is a real one: its answers are checked before other tests rely on them."""
 
+import contextlib
 import shutil
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
-from tests.servers.airflow import AirflowServer
+from tests.servers.airflow import COMPONENTS, AirflowServer
 from tests.servers.airflow_client import AirflowClient
 
 DAG_FILE = Path(__file__).parent / "dags" / "airflow_server.py"
@@ -94,8 +97,46 @@ def test_broken_dag_file_is_reported(client: AirflowClient, dags_folder: Path) -
 
 def test_viewer_may_look_but_not_run(airflow: AirflowServer, mapped_run: str) -> None:
     """The second user has the right to read and no other."""
-    viewer = airflow.login("viewer")
-    assert viewer.run("mapped", mapped_run).state == "success"
-    with pytest.raises(httpx.HTTPStatusError, match="403"):
-        viewer.trigger("mapped")
-    viewer.close()
+    with contextlib.closing(airflow.login("viewer")) as viewer:
+        assert viewer.run("mapped", mapped_run).state == "success"
+        with pytest.raises(httpx.HTTPStatusError, match="403"):
+            viewer.trigger("mapped")
+
+
+def test_stop_leaves_nothing_running(tmp_path: Path) -> None:
+    """Even a task that waits for a child in a session of its own is gone once the server is, and so is the child."""
+    with AirflowServer.start(tmp_path / "home", DAG_FILE.parent, connections={}, pools={"narrow": 1}) as server:
+        server.client.unpause("sleeping")
+        run_id = server.client.trigger("sleeping")
+        child = psutil.Process(_pushed_pid(server.client, run_id))
+        assert server.client.http.get("pools/narrow").json()["slots"] == 1
+        family = server.family()
+    assert len(family) > len(COMPONENTS)
+    assert child in family
+    assert not [member for member in family if _runs(member)]
+
+
+def test_component_that_dies_at_start_is_an_error_with_its_log(tmp_path: Path) -> None:
+    """A server that cannot start says which part failed and why, at once."""
+    env = {"AIRFLOW__CORE__EXECUTOR": "NoSuchExecutor"}
+    with pytest.raises(RuntimeError, match=r"(?s)airflow .* ended with .*NoSuchExecutor"):
+        AirflowServer.start(tmp_path / "home", tmp_path, connections={}, env=env)
+
+
+def _pushed_pid(client: AirflowClient, run_id: str) -> int:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            return int(client.xcom("sleeping", run_id, "sleep", key="pid"))
+        except httpx.HTTPStatusError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+
+
+def _runs(process: psutil.Process) -> bool:
+    """Return whether a process does anything: one that nobody has reaped yet does not."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

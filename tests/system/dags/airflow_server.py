@@ -1,5 +1,6 @@
 """Small DAGs that show what the shared Airflow does."""
 
+import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -21,7 +22,7 @@ class Count(BaseOperator):
 
     def execute(self, context: Context) -> int:
         """Label this mapped task and return ten times its number."""
-        context["label"] = f"chunk {self.chunk['number']}"  # type: ignore[literal-required]
+        context["label"] = f"chunk {self.chunk['number']}"  # type: ignore[typeddict-unknown-key]
         self.log.info("counting %s", self.chunk["number"])
         return self.chunk["number"] * 10
 
@@ -64,3 +65,13 @@ with DAG("daily", schedule=CronDataIntervalTimetable("@daily", timezone="UTC"), 
         return f"{data_interval_start:%F}..{data_interval_end:%F}"
 
     window()
+
+with DAG("sleeping", schedule=None, start_date=START):
+
+    @task
+    def sleep(ti: Any = None) -> None:
+        """Wait for a child that would outlive this task by far, in a session of its own as a shell command's is."""
+        with subprocess.Popen(["sleep", "600"], start_new_session=True) as child:
+            ti.xcom_push("pid", child.pid)
+
+    sleep()

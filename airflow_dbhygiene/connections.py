@@ -1,0 +1,91 @@
+"""From an Airflow connection id to a database or a store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_dbhygiene.errors import NotFound, PolicyInvalid
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow.sdk import Connection
+
+    from airflow_dbhygiene.databases.protocol import Database
+    from airflow_dbhygiene.policy import Parquet
+    from airflow_dbhygiene.steps.site import Site
+    from airflow_dbhygiene.stores.protocol import Store
+
+
+def open_site(conn_id: str, tell: Callable[[str], None], connection: Connection | None = None) -> Site:
+    """Put together what a step works with.
+
+    :param conn_id: Airflow connection of the database to clean
+    :param tell: takes one line of progress
+    :param connection: the connection itself, where the caller has fetched it already
+    """
+    from airflow_dbhygiene.steps.site import Site  # noqa: PLC0415 - nothing of a step loads where DAGs are parsed
+
+    return Site(open_database(conn_id, connection), open_store, tell)
+
+
+def open_database(conn_id: str, connection: Connection | None = None) -> Database:
+    """Choose the engine by the connection's type.
+
+    :raises NotFound: when there is no such connection
+    :raises PolicyInvalid: when its type is no database that can be cleaned
+    """
+    found = connection or _connection(conn_id)
+    if found.conn_type not in ("postgres", "postgresql"):
+        message = f"connection {conn_id!r} has type {found.conn_type!r}: use a connection of type 'postgres'."
+        raise PolicyInvalid(message)
+    from airflow.providers.postgres.hooks.postgres import PostgresHook  # noqa: PLC0415
+
+    from airflow_dbhygiene.databases.postgres import PostgresDatabase  # noqa: PLC0415
+
+    return PostgresDatabase(PostgresHook(postgres_conn_id=conn_id, connection=found).get_conn)
+
+
+def open_store(archive: Parquet) -> Store:
+    """Open the store that a policy names, through Airflow's object storage.
+
+    :raises NotFound: when its connection does not exist
+    :raises PolicyInvalid: when nothing serves its scheme
+    """
+    from airflow.sdk import ObjectStoragePath  # noqa: PLC0415
+
+    from airflow_dbhygiene.stores.parquet import ParquetStore  # noqa: PLC0415
+
+    path = ObjectStoragePath(archive.url)
+    try:
+        filesystem = path.fs
+    except (ImportError, ValueError) as error:
+        scheme = archive.url.partition("://")[0]
+        message = f"archive.url {archive.url!r}: {error}. For s3:// install airflow-dbhygiene[s3]."
+        raise PolicyInvalid(message if scheme == "s3" else f"archive.url {archive.url!r}: {error}") from error
+    except Exception as error:
+        _raise_if_unknown(error, archive.url)
+        raise
+    return ParquetStore(filesystem, path.path, url=archive.url, compression_level=archive.compression_level)
+
+
+def _connection(conn_id: str) -> Connection:
+    from airflow.sdk import BaseHook  # noqa: PLC0415
+
+    try:
+        return BaseHook.get_connection(conn_id)
+    except Exception as error:
+        _raise_if_unknown(error, conn_id)
+        raise
+
+
+def _raise_if_unknown(error: Exception, name: Any) -> None:
+    """Turn Airflow's way of saying that a connection does not exist into ours."""
+    from airflow.sdk.exceptions import AirflowNotFoundException, AirflowRuntimeError, ErrorType  # noqa: PLC0415
+
+    unknown = isinstance(error, AirflowNotFoundException) or (
+        isinstance(error, AirflowRuntimeError) and error.error.error == ErrorType.CONNECTION_NOT_FOUND
+    )
+    if unknown:
+        message = f"{name!r}: Airflow knows no such connection. Create it, or correct the policy's conn_id or URL."
+        raise NotFound(message) from error

@@ -1,0 +1,212 @@
+"""From a policy to a DAG."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import DAG, CronDataIntervalTimetable, Param, TaskGroup, get_parsing_context, task_group
+
+from airflow_dbhygiene.errors import PolicyInvalid
+from airflow_dbhygiene.operators import (
+    ArchiveOperator,
+    PlanOperator,
+    PurgeOperator,
+    ReclaimOperator,
+    ReportOperator,
+    VerifyOperator,
+)
+from airflow_dbhygiene.policy import Policy, load_folder
+from airflow_dbhygiene.sensors import ClutterSensor
+
+RUN_PARAMS = {
+    "dry_run": Param(False, type="boolean", description="print the plan, and change nothing"),
+    "as_of": Param(
+        None, type=["null", "string"], format="date-time", description="count keep back from this moment instead"
+    ),
+}
+
+
+def hygiene_dag(  # noqa: PLR0913 - a DAG has that many settings, and all have defaults
+    policy: Policy,
+    *,
+    schedule: Any = None,
+    start_date: datetime | None = None,
+    end_date: datetime | None = None,
+    dag_id: str | None = None,
+    catchup: bool = False,
+    at_least: Mapping[str, float] | None = None,
+    on_below: Literal["skip", "wait"] = "skip",
+    pool: str | None = None,
+    retries: int = 4,
+    **dag_settings: Any,
+) -> DAG:
+    """Make a DAG that keeps one table clean: sense, plan, archive, verify, purge, reclaim, report.
+
+    :param policy: what is stale, where it goes, and how carefully
+    :param schedule: as DAG takes it; for a policy with window "interval" a cron string becomes a
+        CronDataIntervalTimetable in UTC, whose runs have real data intervals
+    :param start_date: as DAG takes it
+    :param end_date: as DAG takes it
+    :param dag_id: default ``hygiene_<policy name>``
+    :param catchup: as DAG takes it
+    :param at_least: limits of the sensor; default is one stale row
+    :param on_below: what the sensor does below its limits: "skip", or "wait" in the triggerer
+    :param pool: Airflow pool of all tasks; default ``hygiene_<conn_id>``, which must exist
+    :param retries: tries after a transient failure, with growing delays; terminal failures are not retried
+    :param dag_settings: anything else that DAG takes
+    """
+    settings = {
+        "dag_id": dag_id or f"hygiene_{policy.name}",
+        "schedule": _schedule(policy, schedule),
+        "start_date": start_date,
+        "end_date": end_date,
+        "catchup": catchup,
+        "max_active_runs": 1,
+        "tags": ["hygiene", policy.conn_id, *policy.tags],
+        "doc_md": doc_md(policy, pool or pool_of(policy)),
+        "params": RUN_PARAMS,
+        "default_args": default_args(policy, pool=pool, retries=retries),
+        **dag_settings,
+    }
+    with DAG(**settings) as dag:
+        _flow(policy, at_least=at_least, on_below=on_below)
+    return dag
+
+
+def hygiene_task_group(
+    policy: Policy,
+    *,
+    group_id: str | None = None,
+    at_least: Mapping[str, float] | None = None,
+    on_below: Literal["skip", "wait"] = "skip",
+    pool: str | None = None,
+    retries: int = 4,
+) -> TaskGroup:
+    """Make the same tasks as ``hygiene_dag``, as a group in a DAG of your own.
+
+    :param policy: what is stale, where it goes, and how carefully
+    :param group_id: default is the policy's name
+    :param at_least: limits of the sensor; default is one stale row
+    :param on_below: what the sensor does below its limits: "skip", or "wait" in the triggerer
+    :param pool: Airflow pool of all tasks; default ``hygiene_<conn_id>``, which must exist
+    :param retries: tries after a transient failure
+    """
+    arguments = default_args(policy, pool=pool, retries=retries)
+    with TaskGroup(group_id or policy.name, tooltip=policy.table, default_args=arguments) as group:
+        _flow(policy, at_least=at_least, on_below=on_below)
+    return group
+
+
+def dags_from_folder(folder: str | Path, **settings: Any) -> dict[str, DAG]:
+    """Make a DAG for each policy in a folder of YAML files: ``globals().update(dags_from_folder("policies"))``.
+
+    When a task runs, only its own DAG is built.
+
+    :param folder: see ``airflow_dbhygiene.policy.load_folder``
+    :param settings: for ``hygiene_dag``; a policy's own ``dag`` settings come before them
+    :raises PolicyInvalid: naming file, field, value and fix
+    """
+    wanted = get_parsing_context().dag_id
+    dags: dict[str, DAG] = {}
+    for entry in load_folder(folder):
+        if wanted in (None, f"hygiene_{entry.policy.name}"):
+            dag = hygiene_dag(entry.policy, **{**settings, **_moments(entry.dag, entry.file)})
+            dags[dag.dag_id] = dag
+    return dags
+
+
+def default_args(policy: Policy, *, pool: str | None = None, retries: int = 4) -> dict[str, Any]:
+    """Give what every task of a policy has: owner, pool, growing delays between tries, and whom to tell."""
+    return {
+        "owner": policy.owner,
+        "pool": pool or pool_of(policy),
+        "retries": retries,
+        "retry_delay": timedelta(seconds=15),
+        "retry_exponential_backoff": True,
+        "max_retry_delay": timedelta(minutes=10),
+        "on_failure_callback": [_notifier(notify.path, notify.arguments) for notify in policy.notify] or None,
+    }
+
+
+def pool_of(policy: Policy) -> str:
+    """Name the pool that all policies of one connection share."""
+    return f"hygiene_{policy.conn_id}"
+
+
+def doc_md(policy: Policy, pool: str) -> str:
+    """Write what the DAG does, for its page."""
+    stale = ", ".join(f"{name} {value}" for name, value in policy.stale.model_dump(exclude_none=True).items())
+    return f"""
+### Hygiene of `{policy.table}` on `{policy.conn_id}`
+
+| | |
+|---|---|
+| stale rows | {stale} |
+| window | {policy.window} |
+| archive | `{policy.archive.url}` |
+| verified by | {policy.verify} |
+| at most | {policy.guard.max_rows:,} rows a run, {policy.guard.max_fraction:.0%} of the table |
+| afterwards | {policy.reclaim} |
+| pool | `{pool}` (`airflow pools set {pool} 4 "hygiene of {policy.conn_id}"`) |
+
+Rows are deleted only after their archived copy has been read back. Run it with `dry_run` to see the plan and change
+nothing. A failed task may be cleared at any time: it goes on where it stopped.
+"""
+
+
+def _flow(policy: Policy, *, at_least: Mapping[str, float] | None, on_below: Literal["skip", "wait"]) -> None:
+    as_of = "{{ params.get('as_of') or '' }}"
+    sense = ClutterSensor(task_id="sense", policy=policy, at_least=at_least, on_below=on_below, as_of=as_of)
+    dry_run = "{{ params.get('dry_run', false) }}"
+    plan = PlanOperator(task_id="plan", policy=policy, as_of=as_of, dry_run=dry_run)
+    run = f"{{{{ ti.xcom_pull(task_ids='{plan.task_id}', key='run') or '' }}}}"
+    chunks = _chunk.expand(ticket=plan.output)
+    reclaim = ReclaimOperator(task_id="reclaim", conn_id=policy.conn_id, run=run, trigger_rule="none_failed")
+    report = ReportOperator(task_id="report", policy=policy, run=run).as_teardown()
+    # Airflow leaves a teardown out when it colours the run: this leaf turns red when the report, or all else, failed.
+    finished = EmptyOperator(task_id="finished", trigger_rule="none_failed")
+    sense >> plan >> chunks >> reclaim >> [report, finished]
+    report >> finished
+
+
+@task_group(group_id="chunk")
+def _chunk(ticket: Mapping[str, Any]) -> None:
+    archive = ArchiveOperator(task_id="archive", chunk=ticket)
+    verify = VerifyOperator(task_id="verify", chunk=ticket)
+    purge = PurgeOperator(task_id="purge", chunk=ticket)
+    archive >> verify >> purge
+
+
+def _schedule(policy: Policy, schedule: Any) -> Any:
+    if policy.window == "interval" and isinstance(schedule, str):
+        return CronDataIntervalTimetable(schedule, timezone="UTC")
+    return schedule
+
+
+def _notifier(path: str, arguments: Mapping[str, Any]) -> Any:
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)(**arguments)
+    except (ImportError, AttributeError, TypeError) as error:
+        raise PolicyInvalid(f"notify.path {path!r} cannot be used: {error}.") from error
+
+
+def _moments(settings: Mapping[str, Any], file: str) -> dict[str, Any]:
+    """Read the dates that YAML left as text."""
+    read = dict(settings)
+    for name in ("start_date", "end_date"):
+        value = read.get(name)
+        if value is None:
+            continue
+        try:
+            moment = datetime.fromisoformat(str(value))
+        except ValueError:
+            raise PolicyInvalid(f"{file}: dag.{name}: {value!r} is not a date such as 2026-01-31.") from None
+        read[name] = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return read
+

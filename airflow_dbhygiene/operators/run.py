@@ -1,0 +1,82 @@
+"""The tasks that close a run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import Asset
+from airflow.sdk.exceptions import AirflowSkipException
+
+from airflow_dbhygiene.operators.links import CertificateLink, PlanLink
+from airflow_dbhygiene.operators.step import RunOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_dbhygiene.policy import Policy
+    from airflow_dbhygiene.steps.site import Site
+
+
+class ReclaimOperator(RunOperator):
+    """Let the table use the space of deleted rows again, as the run's policy says. Returns sizes before and after.
+
+    :param conn_id: Airflow connection of the database
+    :param run: the run's id
+    """
+
+    def run_step(self, site: Site, context: Context) -> dict[str, Any]:  # noqa: ARG002 - an operator's signature
+        """Call the step, unless nothing was deleted."""
+        from airflow_dbhygiene.steps.reclaim import reclaim, rows_purged  # noqa: PLC0415
+
+        run = self.run_id()
+        if not rows_purged(site, run):
+            raise AirflowSkipException("no row was purged: there is no space to reclaim.")
+        return asdict(reclaim(site, run))
+
+
+class ReportOperator(RunOperator):
+    """Write the certificate, tell the figures, and emit an asset event that carries them.
+
+    Returns the certificate, or ``{"state": "nothing to do"}`` when no run was planned.
+
+    :param conn_id: Airflow connection of the database
+    :param run: the run's id; empty when nothing was planned
+    :param policy: the policy, for the name of its asset
+    """
+
+    operator_extra_links = (CertificateLink(), PlanLink())
+
+    def __init__(self, *, policy: Policy, **kwargs: Any) -> None:
+        self._asset = policy_asset(policy)
+        super().__init__(**{"conn_id": policy.conn_id, "outlets": [self._asset], **kwargs})
+        self._policy_name = policy.name
+
+    def run_step(self, site: Site, context: Context) -> dict[str, Any]:
+        """Call the step."""
+        from airflow_dbhygiene.steps.report import describe, report  # noqa: PLC0415
+
+        if not self.has_run:
+            self.log.info("nothing was planned: there is nothing to report.")
+            return {"policy": self._policy_name, "state": "nothing to do"}
+        certificate = report(site, self.run_id())
+        self.log.info("report:\n%s", describe(certificate))
+        figures = {name: value for name, value in certificate.items() if name not in ("chunk_list", "predicate")}
+        context["outlet_events"][self._asset].extra = figures
+        _count(certificate)
+        return certificate
+
+
+def policy_asset(policy: Policy) -> Asset:
+    """Give the asset whose events tell of a policy's finished runs."""
+    return Asset(name=f"hygiene/{policy.name}", uri=f"dbhygiene://{policy.conn_id}/{policy.name}", group="hygiene")
+
+
+def _count(certificate: dict[str, Any]) -> None:
+    """Publish the figures as Airflow's own metrics."""
+    from airflow.sdk.observability import stats  # noqa: PLC0415
+
+    tags = {"policy": certificate["policy"]}
+    for name in ("archived", "purged", "drifted", "held", "vanished"):
+        stats.incr(f"dbhygiene.rows_{name}", int(certificate[f"rows_{name}"]), tags=tags)
+    stats.gauge("dbhygiene.rows_waiting", certificate["rows_waiting"], tags=tags)

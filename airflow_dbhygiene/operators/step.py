@@ -1,0 +1,106 @@
+"""What the operators share: they assign, call one step, and report."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from airflow_dbhygiene.connections import open_site
+from airflow_dbhygiene.errors import Terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from airflow.sdk import Context
+
+    from airflow_dbhygiene.steps.site import Site
+
+
+class HygieneOperator(BaseOperator):
+    """Runs one step on one database.
+
+    A terminal error fails the task at once; any other is retried as the task's retries say.
+    """
+
+    ui_color = "#e4f3ec"
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._site: Site | None = None
+
+    def execute(self, context: Context) -> Any:
+        """Run the step."""
+        try:
+            self._site = open_site(self.connection_id(), self.log.info)
+            return self.run_step(self._site, context)
+        except Terminal as error:
+            raise AirflowFailException(str(error)) from error
+
+    def on_kill(self) -> None:
+        """Cancel the running query from a second connection: Airflow kills the process five seconds later."""
+        if self._site is not None:
+            self._site.database.cancel()
+
+    @abstractmethod
+    def connection_id(self) -> str:
+        """Name the Airflow connection of the database."""
+
+    @abstractmethod
+    def run_step(self, site: Site, context: Context) -> Any:
+        """Call the step."""
+
+
+class ChunkOperator(HygieneOperator):
+    """Runs one step on one chunk.
+
+    :param chunk: a chunk's descriptor as ``PlanOperator`` returns it: conn_id, run, chunk and label
+    """
+
+    template_fields: Sequence[str] = ("chunk",)
+    template_fields_renderers = {"chunk": "json"}  # noqa: RUF012 - Airflow's own form
+
+    def __init__(self, *, chunk: Mapping[str, Any], **kwargs: Any) -> None:
+        super().__init__(**{"map_index_template": "{{ label }}", **kwargs})
+        self.chunk = chunk
+
+    def execute(self, context: Context) -> Any:
+        """Name the mapped task first: a template without its label would fail the task after its work is done."""
+        context["label"] = self.chunk["label"]  # type: ignore[literal-required]
+        return super().execute(context)
+
+    def connection_id(self) -> str:
+        """Name the Airflow connection of the database."""
+        return str(self.chunk["conn_id"])
+
+
+class RunOperator(HygieneOperator):
+    """Runs one step on a whole run.
+
+    :param conn_id: Airflow connection of the database
+    :param run: the run's id; empty when nothing was planned
+    """
+
+    template_fields: Sequence[str] = ("conn_id", "run")
+
+    def __init__(self, *, conn_id: str, run: str | None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.conn_id = conn_id
+        self.run = run
+
+    def connection_id(self) -> str:
+        """Name the Airflow connection of the database."""
+        return self.conn_id
+
+    @property
+    def has_run(self) -> bool:
+        """Tell whether there is a run at all: a template of a missing XCom renders as the text None."""
+        return self.run not in (None, "", "None")
+
+    def run_id(self) -> str:
+        """Give the run's id, or skip the task when nothing was planned."""
+        if not self.has_run:
+            raise AirflowSkipException("nothing was planned: there is no run.")
+        return str(self.run)

@@ -1,0 +1,20 @@
+"""Keep ninety days of flights; archive the rest to Parquet, verify it, and purge it."""
+
+from datetime import UTC, datetime
+
+from airflow_dbhygiene import Guard, OlderThan, Parquet, Policy, hygiene_dag
+
+flights = Policy(
+    name="flights",
+    conn_id="shop_pg",
+    table="public.flights",
+    stale=OlderThan("time_hour", keep="90 days"),
+    archive=Parquet("s3://cold_store@cold/flights"),
+    guard=Guard(max_fraction=0.9),
+    owner="data-platform",
+)
+
+# The data end with the year 2013, and so does the schedule.
+hygiene_dag(
+    flights, schedule="@daily", start_date=datetime(2013, 1, 1, tzinfo=UTC), end_date=datetime(2014, 1, 1, tzinfo=UTC)
+)
