@@ -22,7 +22,7 @@ help: ## List all targets
 
 .PHONY: setup
 setup: debian-packages $(if $(filter $(LOCAL_UV),$(UV)),$(LOCAL_UV)) ## Install all that the other targets need
-	@$(UV) sync --locked --quiet
+	@$(UV) sync --locked --quiet --compile-bytecode
 
 .PHONY: check
 check: setup ## Lint, types, layers and unit tests: under 3 minutes

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     )
     from airflow_dbhygiene.policy import Expired, Guard, Matching, Notify, OlderThan, Pace, Parquet, Policy
     from airflow_dbhygiene.sensors import ClutterSensor
-    from airflow_dbhygiene.version import VERSION as __version__
+    from airflow_dbhygiene.version import VERSION as __version__  # noqa: N811 - Python's own name for it
 
 _HOMES = {
     "airflow_dbhygiene.dag": ("dags_from_folder", "hygiene_dag", "hygiene_task_group"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow_dbhygiene.errors import NotFound, PolicyInvalid
 
@@ -43,7 +43,8 @@ def open_database(conn_id: str, connection: Connection | None = None) -> Databas
 
     from airflow_dbhygiene.databases.postgres import PostgresDatabase  # noqa: PLC0415
 
-    return PostgresDatabase(PostgresHook(postgres_conn_id=conn_id, connection=found).get_conn)
+    hook = PostgresHook(postgres_conn_id=conn_id, connection=found)
+    return PostgresDatabase(cast("Any", hook.get_conn))  # psycopg 3's connections: the package depends on it
 
 
 def open_store(archive: Parquet) -> Store:

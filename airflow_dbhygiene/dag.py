@@ -24,7 +24,7 @@ from airflow_dbhygiene.policy import Policy, load_folder
 from airflow_dbhygiene.sensors import ClutterSensor
 
 RUN_PARAMS = {
-    "dry_run": Param(False, type="boolean", description="print the plan, and change nothing"),
+    "dry_run": Param(default=False, type="boolean", description="print the plan, and change nothing"),
     "as_of": Param(
         None, type=["null", "string"], format="date-time", description="count keep back from this moment instead"
     ),
@@ -73,12 +73,12 @@ def hygiene_dag(  # noqa: PLR0913 - a DAG has that many settings, and all have d
         "default_args": default_args(policy, pool=pool, retries=retries),
         **dag_settings,
     }
-    with DAG(**settings) as dag:
+    with DAG(**settings) as dag:  # noqa: AIR002 - the schedule is among the settings
         _flow(policy, at_least=at_least, on_below=on_below)
     return dag
 
 
-def hygiene_task_group(
+def hygiene_task_group(  # noqa: PLR0913 - as above
     policy: Policy,
     *,
     group_id: str | None = None,
@@ -96,7 +96,7 @@ def hygiene_task_group(
     :param pool: Airflow pool of all tasks; default ``hygiene_<conn_id>``, which must exist
     :param retries: tries after a transient failure
     """
-    arguments = default_args(policy, pool=pool, retries=retries)
+    arguments: Any = default_args(policy, pool=pool, retries=retries)
     with TaskGroup(group_id or policy.name, tooltip=policy.table, default_args=arguments) as group:
         _flow(policy, at_least=at_least, on_below=on_below)
     return group
@@ -163,7 +163,7 @@ def _flow(policy: Policy, *, at_least: Mapping[str, float] | None, on_below: Lit
     as_of = "{{ params.get('as_of') or '' }}"
     sense = ClutterSensor(task_id="sense", policy=policy, at_least=at_least, on_below=on_below, as_of=as_of)
     dry_run = "{{ params.get('dry_run', false) }}"
-    plan = PlanOperator(task_id="plan", policy=policy, as_of=as_of, dry_run=dry_run)
+    plan = PlanOperator(task_id="plan", policy=policy, as_of=as_of, plan_only=dry_run)
     run = f"{{{{ ti.xcom_pull(task_ids='{plan.task_id}', key='run') or '' }}}}"
     chunks = _chunk.expand(ticket=plan.output)
     reclaim = ReclaimOperator(task_id="reclaim", conn_id=policy.conn_id, run=run, trigger_rule="none_failed")
@@ -209,4 +209,3 @@ def _moments(settings: Mapping[str, Any], file: str) -> dict[str, Any]:
             raise PolicyInvalid(f"{file}: dag.{name}: {value!r} is not a date such as 2026-01-31.") from None
         read[name] = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return read
-

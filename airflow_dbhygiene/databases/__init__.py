@@ -1,0 +1,1 @@
+"""One folder per engine holds all SQL that differs between them."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlglot
-from sqlglot import exp, tokens
+from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from airflow_dbhygiene.errors import PolicyInvalid
@@ -14,7 +16,7 @@ CLOCKS = frozenset(
 )
 """Functions whose answer depends on when they are asked."""
 
-_REFUSED: dict[type[exp.Expression], str] = {
+_REFUSED: dict[type[exp.Expr], str] = {
     exp.Query: "a subquery",
     exp.Subquery: "a subquery",
     exp.Exists: "a subquery",
@@ -55,7 +57,7 @@ def check_predicate(text: str, *, dialect: str, where: str) -> frozenset[str]:
     return functions
 
 
-def _parse(text: str, dialect: str, where: str) -> exp.Expression:
+def _parse(text: str, dialect: str, where: str) -> exp.Expr:
     try:
         if any(token.comments for token in sqlglot.tokenize(text, read=dialect)):
             raise PolicyInvalid(_message(where, text, "it holds a comment"))
@@ -68,21 +70,21 @@ def _parse(text: str, dialect: str, where: str) -> exp.Expression:
 
 
 def _functions(text: str, dialect: str) -> frozenset[str]:
+    """Name what is followed by a bracket, and the clocks that need none."""
     stream = _tokens(text, dialect)
     called = {
         name.text.lower()
-        for name, bracket in zip(stream, [*stream[1:], None], strict=True)
-        if (bracket is not None and bracket.token_type is tokens.TokenType.L_PAREN) or name.text.lower() in CLOCKS
-        if name.token_type not in (tokens.TokenType.STRING, tokens.TokenType.IDENTIFIER) or bracket is not None
+        for name, following in zip(stream, [*stream[1:], None], strict=True)
+        if name.text.lower() in CLOCKS or (following is not None and following.token_type.name == "L_PAREN")
     }
     return frozenset(name for name in called if name.isidentifier())
 
 
-def _tokens(text: str, dialect: str) -> list[tokens.Token]:
-    return [token for token in sqlglot.tokenize(text, read=dialect) if token.token_type is not tokens.TokenType.STRING]
+def _tokens(text: str, dialect: str) -> list[Any]:
+    return [token for token in sqlglot.tokenize(text, read=dialect) if token.token_type.name != "STRING"]
 
 
-def _kind(tree: exp.Expression) -> str:
+def _kind(tree: exp.Expr) -> str:
     return f"a {type(tree).__name__.lower()}"
 
 

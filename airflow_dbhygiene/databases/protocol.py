@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from airflow_dbhygiene.policy.model import Policy
+    from airflow_dbhygiene.policy.moments import Window
     from airflow_dbhygiene.policy.names import TableName
 
 Bound = tuple[str, ...]
@@ -87,20 +88,15 @@ class Outcomes:
     locked: tuple[int, ...] = ()
 
 
-class Session(Protocol):
-    """One connection to the database."""
-
-    def transaction(self, **settings: object) -> AbstractContextManager[None]:
-        """Commit on leaving, roll back on an exception; settings hold for this transaction only."""
-
-    def execute(self, statement: str, values: Sequence[object] | Mapping[str, object] = ()) -> list[tuple[Any, ...]]:
-        """Run one statement with bound values and give all its rows."""
-
-
 class Database(Protocol):
-    """One engine's answers to: what is this table, which rows, their values, deleting them, how busy is it."""
+    """One engine's answers to: what is this table, which rows, their values, deleting them, how busy is it.
+
+    ``held`` is always the condition of the rows that a legal hold protects, or None without a hold.
+    """
 
     engine: str
+
+    # connections
 
     def session(self) -> AbstractContextManager[Any]:
         """Open a connection and close it at the end; driver errors leave as ours."""
@@ -108,42 +104,91 @@ class Database(Protocol):
     def cancel(self) -> None:
         """Cancel what all open sessions are running, from another connection."""
 
-    def server(self, session: Any) -> Server:
+    def share_gate(self, session: Any, /) -> None:
+        """Hold off, until this transaction ends, anyone who places a legal hold."""
+
+    def give_way(self, session: Any, seconds: float, /) -> None:
+        """Wait for others' locks no longer than this, until the transaction ends."""
+
+    # what is this table
+
+    def server(self, session: Any, /) -> Server:
         """Tell which server answers; refuse one that is read-only."""
 
-    def inspect(self, session: Any, policy: Policy) -> Facts:
+    def inspect(self, session: Any, policy: Policy, /) -> Facts:
         """Read the table's facts, refusals and warnings from the catalogue."""
 
-    def fingerprint(self, session: Any, table: TableName) -> str:
+    def fingerprint(self, session: Any, table: TableName, /) -> str:
         """Digest everything about the table's schema that a purge relies on."""
 
-    def predicate(self, session: Any, policy: Policy, facts: Facts, since: Any, cutoff: Any) -> str:
-        """Render the policy's stale rows between two moments as one SQL condition."""
+    def referenced(self, session: Any, selection: Selection, /) -> Iterator[str]:
+        """Name the foreign keys whose rows point at stale ones."""
 
-    def choose_walk(self, session: Any, policy: Policy, facts: Facts) -> tuple[str, ...]:
+    # which rows
+
+    def predicate(self, session: Any, policy: Policy, facts: Facts, window: Window, /) -> str:
+        """Render the policy's stale rows within the window as one SQL condition."""
+
+    def choose_walk(self, session: Any, policy: Policy, facts: Facts, /) -> tuple[str, ...]:
         """Choose the columns whose index order the run follows."""
 
-    def bounds(self, session: Any, selection: Selection, rows: int, most: int) -> tuple[list[Bound], int]:
+    def bounds(self, session: Any, selection: Selection, rows: int, most: int, /) -> tuple[list[Bound], int]:
         """Cut the stale rows into pieces of that many rows; give the pieces' first places and the rows seen."""
 
-    def read(
-        self, selection: Selection, span: Span, after: Bound | None, rows: int
-    ) -> AbstractContextManager[Iterator[pa.RecordBatch]]:
-        """Stream rows of the span with their versions, in the order of the walk, from one snapshot."""
+    def count_up_to(self, session: Any, table: TableName, condition: str, most: int, /) -> int:
+        """Count rows that fulfil the condition, and stop counting at ``most``."""
 
-    def encode_keys(self, selection: Selection, rows: pa.Table) -> bytes:
+    def estimate(self, session: Any, selection: Selection, /) -> int:
+        """Give the planner's guess of how many rows are stale."""
+
+    def full_scans(self, session: Any, selection: Selection, rows: int, /) -> bool:
+        """Tell whether the planner would read the whole table for the first batch."""
+
+    # their values and versions
+
+    def arrow_schema(self, selection: Selection, /) -> pa.Schema:
+        """Give the archive's columns: the table's own in their order, then the version."""
+
+    def read(
+        self, selection: Selection, span: Span, after: Bound | None, rows: int, held: str | None, /
+    ) -> AbstractContextManager[Iterator[pa.RecordBatch]]:
+        """Stream rows of the span, behind ``after``, with their versions, in walk order, from one snapshot."""
+
+    def place_of(self, selection: Selection, rows: pa.Table, index: int, /) -> Bound:
+        """Give a row's place in the walk in the server's text form."""
+
+    def encode_keys(self, selection: Selection, rows: pa.Table, /) -> bytes:
         """Give the rows' (key, version) pairs, in the form that the server's deletes return them."""
 
-    def delete(self, session: Any, selection: Selection, rows: pa.Table, held: str | None) -> bool:
+    def differing(self, session: Any, selection: Selection, rows: pa.Table, /) -> tuple[int, int]:
+        """Load the rows beside the table; give how many the server could compare, and how many differ."""
+
+    # deleting them
+
+    def delete(self, session: Any, selection: Selection, rows: pa.Table, held: str | None, /) -> bool:
         """Delete the range that the rows span; tell whether exactly these rows, in these versions, went."""
 
     def delete_carefully(
-        self, session: Any, selection: Selection, rows: pa.Table, ordinals: Sequence[int], held: str | None
+        self, session: Any, selection: Selection, rows: pa.Table, ordinals: Sequence[int], held: str | None, /
     ) -> Outcomes:
         """Match row by row without waiting, delete the identical rows, and say what became of the others."""
 
-    def differing(self, session: Any, selection: Selection, rows: pa.Table) -> tuple[int, int]:
-        """Load the rows beside the table; give how many the server could compare, and how many differ."""
+    # how busy is it
 
+    def clock(self, session: Any, /) -> float:
+        """Give the database's own clock, in seconds since 1970."""
 
-Progress = Callable[[str], None]
+    def table_sizes(self, session: Any, table: TableName, /) -> dict[str, int]:
+        """Give live and dead tuples, and bytes of table and indexes."""
+
+    def oldest_age_seconds(self, session: Any, table: TableName, column: str, condition: str, /) -> float | None:
+        """Give the age of the oldest stale row; None when no row is stale."""
+
+    def replica_lag_seconds(self, session: Any, /) -> tuple[str, float] | None:
+        """Name the standby that is furthest behind, and by how many seconds; None without a standby."""
+
+    def vacuum(self, session: Any, table: TableName, /) -> None:
+        """Give dead rows' space back to the table, and renew its statistics."""
+
+    def analyze(self, session: Any, table: TableName, /) -> None:
+        """Renew the table's statistics."""

@@ -344,7 +344,8 @@ def _run(run_id: str, state: str, plan_text: str, origin: str) -> Run:
         raise LedgerIncompatible(message) from error
 
 
-def _chunk(run_id: str, chunk: int, state: str, label: str, lower: str | None, upper: str | None, *rest: Any) -> Chunk:
+def _chunk(*row: Any) -> Chunk:
+    run_id, chunk, state, label, lower, upper, *rest = row
     return Chunk(run_id, chunk, state, label, Span(bound_from_json(lower), bound_from_json(upper)), *rest)
 
 

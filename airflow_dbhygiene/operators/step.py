@@ -68,7 +68,7 @@ class ChunkOperator(HygieneOperator):
 
     def execute(self, context: Context) -> Any:
         """Name the mapped task first: a template without its label would fail the task after its work is done."""
-        context["label"] = self.chunk["label"]  # type: ignore[literal-required]
+        context["label"] = self.chunk["label"]  # type: ignore[typeddict-unknown-key]
         return super().execute(context)
 
     def connection_id(self) -> str:

@@ -21,7 +21,17 @@ DEFAULTS = "_defaults.yaml"
 DAG_FIELDS = frozenset(
     {"schedule", "start_date", "end_date", "catchup", "retries", "pool", "max_active_tasks", "at_least", "on_below"}
 )
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster where libyaml is there
+_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster where libyaml is there
+
+
+class _Loader(_SafeLoader):  # type: ignore[misc]
+    """Refuses a field that is given twice: YAML would take the last one, and nobody would know."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:  # noqa: FBT001, FBT002 - as yaml has it
+        names = [key.value for key, _ in node.value]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise PolicyInvalid(f"{twice}: is given twice; keep one.")
+        return super().construct_mapping(node, deep=deep)
 
 
 @dataclass(frozen=True)
@@ -58,13 +68,18 @@ def load_file(path: Path, defaults: dict[str, Any] | None = None) -> tuple[Polic
     """
     content = _read(path)
     documents = content if isinstance(content, list) else [content]
-    return tuple(_entry(path, merge(defaults or {}, document)) for document in documents)
+    try:
+        return tuple(_entry(merge(defaults or {}, document), str(path)) for document in documents)
+    except PolicyInvalid as error:
+        raise PolicyInvalid(f"{path}: {error}") from None
 
 
 def merge(under: dict[str, Any], over: Any) -> dict[str, Any]:
     """Lay one mapping over another: mappings merge key by key, anything else replaces."""
     if not isinstance(over, dict):
         raise PolicyInvalid(f"a policy must be a mapping of fields, not {over!r}.")
+    if odd := [key for key in over if not isinstance(key, str)]:
+        raise PolicyInvalid(f"{odd[0]!r} is no name of a field: YAML reads on, off, yes, no and numbers as values.")
     merged = dict(under)
     for key, value in over.items():
         both = isinstance(value, dict) and isinstance(under.get(key), dict)
@@ -78,19 +93,18 @@ def json_schema() -> str:
     return json.dumps(Policy.model_json_schema(), indent=2)
 
 
-def _entry(path: Path, fields: dict[str, Any]) -> PolicyEntry:
+def _entry(fields: dict[str, Any], file: str) -> PolicyEntry:
     data = dict(fields)
     dag = data.pop("dag", {}) or {}
+    if not isinstance(dag, dict):
+        raise PolicyInvalid(f"dag: must be a mapping of the DAG's settings, not {dag!r}.")
     if unknown := sorted(set(dag) - DAG_FIELDS):
         known = ", ".join(sorted(DAG_FIELDS))
-        raise PolicyInvalid(f"{path}: dag.{unknown[0]}: is not a setting of the DAG; known are {known}.")
+        raise PolicyInvalid(f"dag.{unknown[0]}: is not a setting of the DAG; known are {known}.")
     archive = data.get("archive")
     if isinstance(archive, dict) and isinstance(archive.get("url"), str):
         data["archive"] = {**archive, "url": _fill(archive["url"], data)}
-    try:
-        return PolicyEntry(Policy(**data), dag, str(path))
-    except PolicyInvalid as error:
-        raise PolicyInvalid(f"{path}: {error}") from None
+    return PolicyEntry(Policy(**data), dag, file)
 
 
 def _fill(url: str, data: dict[str, Any]) -> str:
@@ -100,8 +114,12 @@ def _fill(url: str, data: dict[str, Any]) -> str:
 def _read(path: Path) -> Any:
     try:
         return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a safe loader
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise PolicyInvalid(f"{path}: is not YAML: {error}") from None
+    except OSError as error:
+        raise PolicyInvalid(f"{path}: cannot be read: {error}") from None
+    except PolicyInvalid as error:
+        raise PolicyInvalid(f"{path}: {error}") from None
 
 
 def _refuse_twins(entries: tuple[PolicyEntry, ...]) -> None:

@@ -7,8 +7,15 @@ import json
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
-from pydantic import model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from airflow_dbhygiene.errors import PolicyInvalid
 from airflow_dbhygiene.policy.keep import parse_keep
@@ -36,7 +43,8 @@ def _check_zone(name: str) -> str:
 
 
 def _check_hours(text: str) -> str:
-    if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d", text):
+    start, _, end = text.partition("-")
+    if start == end or not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d", text):
         message = f"hours {text!r} are not a span of the day. Write '22:00-06:00'."
         raise PolicyInvalid(message)
     return text
@@ -137,7 +145,7 @@ class Guard(_Part):
     max_fraction: Fraction = Field(0.5, description="refuse when more of the table than this is stale")
     max_chunks: int = Field(64, ge=1, le=1024, description="mapped task groups per run")
     min_chunk_rows: PositiveInt = Field(50_000, description="a chunk is not cut smaller than this")
-    allow_full_scan: bool = Field(False, description="work without an index on the age column")
+    allow_full_scan: bool = Field(default=False, description="work without an index on the age column")
 
 
 class Pace(_Part):

@@ -1,4 +1,4 @@
-"""Is there enough clutter to do something about?"""
+"""Tells whether there is enough clutter to do something about."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class ClutterSensor(BaseSensorOperator):
     template_fields_renderers = {"policy_json": "json", "at_least": "json"}  # noqa: RUF012 - Airflow's own form
     ui_color = "#dcebfa"
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a sensor's settings, all named
         self,
         *,
         policy: Policy,

@@ -5,10 +5,12 @@ It also leaves the main thread free to answer signals while the driver waits for
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -16,13 +18,20 @@ _DEPTH = 2
 _LOOK_SECONDS = 0.2
 
 
-@contextmanager
-def ahead(items: Iterator[Item]) -> Iterator[Iterator[Item]]:
-    """Run an iterator in a thread of its own, two items ahead; its exception is raised here.
+@dataclass(frozen=True)
+class _End:
+    """What the reading thread leaves behind when it is done, and why."""
 
-    The thread has ended when the context ends.
+    error: BaseException | None = None
+
+
+@contextmanager
+def ahead(items: Generator[Item, None, None]) -> Iterator[Iterator[Item]]:
+    """Run a generator in a thread of its own, two items ahead; its exception is raised here.
+
+    The thread has ended, and the generator is closed, when the context ends.
     """
-    filled: queue.Queue[tuple[bool, Item | BaseException | None]] = queue.Queue(_DEPTH)
+    filled: queue.Queue[Item | _End] = queue.Queue(_DEPTH)
     stop = threading.Event()
     thread = threading.Thread(target=_fill, args=(items, filled, stop), name="dbhygiene-ahead", daemon=True)
     thread.start()
@@ -33,23 +42,19 @@ def ahead(items: Iterator[Item]) -> Iterator[Iterator[Item]]:
         thread.join()
 
 
-def _fill(
-    items: Iterator[Item], filled: queue.Queue[tuple[bool, Item | BaseException | None]], stop: threading.Event
-) -> None:
+def _fill(items: Generator[Item, None, None], filled: queue.Queue[Item | _End], stop: threading.Event) -> None:
     try:
-        for item in items:
-            if not _put(filled, (True, item), stop):
-                return
-        _put(filled, (False, None), stop)
+        with contextlib.closing(items):  # its own contexts end in this thread
+            for item in items:
+                if not _put(filled, item, stop):
+                    return
     except BaseException as error:  # noqa: BLE001 - it is raised in the thread that waits
-        _put(filled, (False, error), stop)
+        _put(filled, _End(error), stop)
+    else:
+        _put(filled, _End(), stop)
 
 
-def _put(
-    filled: queue.Queue[tuple[bool, Item | BaseException | None]],
-    entry: tuple[bool, Item | BaseException | None],
-    stop: threading.Event,
-) -> bool:
+def _put(filled: queue.Queue[Item | _End], entry: Item | _End, stop: threading.Event) -> bool:
     while not stop.is_set():
         try:
             filled.put(entry, timeout=_LOOK_SECONDS)
@@ -59,11 +64,8 @@ def _put(
     return False
 
 
-def _drain(filled: queue.Queue[tuple[bool, Item | BaseException | None]]) -> Iterator[Item]:
-    while True:
-        more, item = filled.get()
-        if isinstance(item, BaseException):
-            raise item
-        if not more:
-            return
-        yield item  # type: ignore[misc] - None stands only behind False
+def _drain(filled: queue.Queue[Item | _End]) -> Iterator[Item]:
+    while not isinstance(entry := filled.get(), _End):
+        yield entry
+    if entry.error is not None:
+        raise entry.error

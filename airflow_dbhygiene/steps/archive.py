@@ -6,8 +6,8 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
@@ -29,12 +29,29 @@ _FEWEST_ROWS: Final = 1_000
 _MOST_ROWS: Final = 4_000_000
 
 
+@dataclass(frozen=True)
+class _Attempt:
+    """One try at a chunk's archive, under a nonce of its own."""
+
+    site: Site
+    store: Store
+    run: Run
+    chunk: Chunk
+    progress: Progress
+    nonce: str = field(default_factory=lambda: os.urandom(6).hex())
+    started: float = field(default_factory=time.monotonic)
+
+
 @dataclass
 class _Piece:
-    """What is learned of a piece while it streams by."""
+    """One object in the making: where it begins, and what is learned of it while its rows stream by."""
 
+    part: int
+    first_ordinal: int
+    after: Bound | None
     rows: int = 0
     last: Bound | None = None
+    pairs: Any = field(default_factory=hashlib.sha256)
 
 
 def archive(site: Site, run_id: str, number: int) -> int:
@@ -43,7 +60,6 @@ def archive(site: Site, run_id: str, number: int) -> int:
     :returns: how many rows the chunk's archive holds
     :raises SchemaChanged: when the table is no longer the one that was planned
     """
-    started = time.monotonic()
     with site.database.session() as session:
         run = Ledger(session).existing_run(run_id)
         chunk = Ledger(session).chunk(run_id, number)
@@ -52,10 +68,9 @@ def archive(site: Site, run_id: str, number: int) -> int:
             return chunk.archived_rows or 0
         check_server(site, session, run)
         check_schema(site, session, run)
-    nonce = os.urandom(6).hex()
-    receipts = _write(site, run, chunk, nonce)
-    rows = sum(receipt.rows for receipt in receipts)
-    return _claim(site, run, chunk, nonce, rows, len(receipts), time.monotonic() - started)
+    progress = Progress(site.tell, f"archive {chunk.label}", chunk.planned_rows)
+    attempt = _Attempt(site, site.open_store(run.policy.archive), run, chunk, progress)
+    return _claim(attempt, _write(attempt))
 
 
 def check_schema(site: Site, session: Any, run: Run) -> None:
@@ -71,105 +86,91 @@ def check_schema(site: Site, session: Any, run: Run) -> None:
         raise SchemaChanged(message)
 
 
-def _write(site: Site, run: Run, chunk: Chunk, nonce: str) -> list[ObjectReceipt]:
-    store = site.open_store(run.policy.archive)
-    progress = Progress(site.tell, f"archive {chunk.label}", chunk.planned_rows)
-    receipts: list[ObjectReceipt] = []
-    after: Bound | None = None
-    most = _rows_per_object(run)
-    while True:
-        receipt, after = _write_piece(site, store, run, chunk, nonce, receipts, after, most, progress)
-        if receipt.rows or not receipts:
-            receipts.append(receipt)
-        if receipt.rows < most:
-            progress.at(sum(each.rows for each in receipts), last=True)
-            return receipts
-
-
-def _write_piece(  # noqa: PLR0913 - one object's whole surroundings
-    site: Site,
-    store: Store,
-    run: Run,
-    chunk: Chunk,
-    nonce: str,
-    before: list[ObjectReceipt],
-    after: Bound | None,
-    most: int,
-    progress: Progress,
-) -> tuple[ObjectReceipt, Bound | None]:
-    part, first = len(before), sum(receipt.rows for receipt in before)
-    name = object_name(run, chunk, nonce, part)
-    piece, pairs = _Piece(last=after), hashlib.sha256()
-    with site.database.session() as session:
-        held = Ledger(session).held_condition(str(run.selection.table))
-    source = _rows(site, run, chunk, after, most, held)
-    with ahead(source) as batches:
-        observed = _observe(site, run, batches, piece, pairs, first, progress)
-        with store.spool(observed, site.database.arrow_schema(run.selection), _notes(run, chunk, nonce, part)) as file:
-            if not file.rows and before:
-                return ObjectReceipt(run.run_id, chunk.chunk, nonce, part, name, first, 0, 0, "", ""), after
-            with site.database.session() as session:
-                Ledger(session).intend_object(chunk, nonce, part, name)
-            store.upload(file, name)
-    receipt = ObjectReceipt(
-        run.run_id, chunk.chunk, nonce, part, name, first, file.rows, file.bytes, file.sha256, pairs.hexdigest()
-    )
-    with site.database.session() as session:
-        Ledger(session).receive_object(receipt)
-    return receipt, piece.last
-
-
-def _rows(site: Site, run: Run, chunk: Chunk, after: Bound | None, most: int, held: str | None) -> Iterator[Any]:
-    with site.database.read(run.selection, chunk.span, after, most, held) as batches:
-        yield from batches
-
-
-def _observe(  # noqa: PLR0913 - what is learned of a piece
-    site: Site,
-    run: Run,
-    batches: Iterator[pa.RecordBatch],
-    piece: _Piece,
-    pairs: Any,
-    first: int,
-    progress: Progress,
-) -> Iterator[pa.RecordBatch]:
-    """Let batches pass, and note their number, their last place and their (key, version) pairs."""
-    for batch in batches:
-        if batch.num_rows:
-            table = pa.Table.from_batches([batch])
-            piece.rows += batch.num_rows
-            piece.last = site.database.place_of(run.selection, table, batch.num_rows - 1)
-            pairs.update(site.database.encode_keys(run.selection, table))
-            progress.at(first + piece.rows)
-            yield batch
-
-
-def _claim(  # noqa: PLR0913 - the claim's own fields
-    site: Site, run: Run, chunk: Chunk, nonce: str, rows: int, parts: int, seconds: float
-) -> int:
-    """Win the chunk for this attempt, unless a twin was first or a report has discarded the attempt."""
-    with site.database.session() as session, session.transaction():
-        ledger = Ledger(session)
-        current = ledger.chunk(run.run_id, chunk.chunk, lock=True)
-        if current.state not in (PLANNED, DAMAGED):
-            site.tell(f"{chunk.label} was archived by another worker: this copy will be discarded.")
-            return current.archived_rows or 0
-        if ledger.count_written(chunk, nonce) != parts:
-            message = f"{chunk.label}: the run was reported, and this attempt's objects discarded, while it worked."
-            raise StatementTimedOut(message)
-        ledger.move(current, ARCHIVED, nonce=nonce, archived_rows=rows, archive_seconds=seconds)
-    return rows
-
-
-def object_name(run: Run, chunk: Chunk, nonce: str, part: int) -> str:
-    """Name an object: ``public.flights/run=…/chunk-0007-<nonce>.parquet``, with the part where there are several."""
-    return f"{folder_of(run)}/chunk-{chunk.chunk:04}-{nonce}-{part:03}.parquet"
-
-
 def folder_of(run: Run) -> str:
     """Name a run's folder below the store's URL."""
     table = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in str(run.selection.table))
     return f"{table}/run={run.run_id}"
+
+
+def _write(attempt: _Attempt) -> list[ObjectReceipt]:
+    """Write object after object until a piece comes out smaller than it might be; a chunk has one at least."""
+    receipts: list[ObjectReceipt] = []
+    piece = _Piece(part=0, first_ordinal=0, after=None)
+    most = _rows_per_object(attempt.run)
+    while True:
+        receipt = _write_piece(attempt, piece, most)
+        if receipt is not None:
+            receipts.append(receipt)
+        end = piece.first_ordinal + piece.rows
+        if piece.rows < most:
+            attempt.progress.at(end, last=True)
+            return receipts
+        piece = _Piece(part=piece.part + 1, first_ordinal=end, after=piece.last)
+
+
+def _write_piece(attempt: _Attempt, piece: _Piece, most: int) -> ObjectReceipt | None:
+    """Spool a piece, end its read transaction, record the intent, upload, record the receipt."""
+    database, schema = attempt.site.database, attempt.site.database.arrow_schema(attempt.run.selection)
+    with ahead(_rows(attempt, piece, most)) as batches:
+        observed = _observe(attempt, piece, batches)
+        with attempt.store.spool(observed, schema, _notes(attempt, piece)) as file:
+            if not file.rows and piece.part:
+                return None
+            name = _object_name(attempt, piece)
+            with database.session() as session:
+                Ledger(session).intend_object(attempt.chunk, attempt.nonce, piece.part, name)
+            attempt.store.upload(file, name)
+    receipt = ObjectReceipt(
+        attempt.run.run_id, attempt.chunk.chunk, attempt.nonce, piece.part, name, piece.first_ordinal, file.rows,
+        file.bytes, file.sha256, piece.pairs.hexdigest(),
+    )  # fmt: skip
+    with database.session() as session:
+        Ledger(session).receive_object(receipt)
+    return receipt
+
+
+def _rows(attempt: _Attempt, piece: _Piece, most: int) -> Generator[pa.RecordBatch, None, None]:
+    """Read a piece, without the rows that a hold protects as of now; a later hold binds at the purge."""
+    database, run = attempt.site.database, attempt.run
+    with database.session() as session:
+        held = Ledger(session).held_condition(str(run.selection.table))
+    with database.read(run.selection, attempt.chunk.span, piece.after, most, held) as batches:
+        yield from batches
+
+
+def _observe(attempt: _Attempt, piece: _Piece, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Let batches pass, and note their number, their last place and their (key, version) pairs."""
+    database, selection = attempt.site.database, attempt.run.selection
+    for batch in batches:
+        if batch.num_rows:
+            table = pa.Table.from_batches([batch])
+            piece.rows += batch.num_rows
+            piece.last = database.place_of(selection, table, batch.num_rows - 1)
+            piece.pairs.update(database.encode_keys(selection, table))
+            attempt.progress.at(piece.first_ordinal + piece.rows)
+            yield batch
+
+
+def _claim(attempt: _Attempt, receipts: list[ObjectReceipt]) -> int:
+    """Win the chunk for this attempt, unless a twin was first or a report has discarded the attempt."""
+    rows = sum(receipt.rows for receipt in receipts)
+    with attempt.site.database.session() as session, session.transaction():
+        ledger = Ledger(session)
+        current = ledger.chunk(attempt.run.run_id, attempt.chunk.chunk, lock=True)
+        if current.state not in (PLANNED, DAMAGED):
+            attempt.site.tell(f"{current.label} was archived by another worker: this copy will be discarded.")
+            return current.archived_rows or 0
+        if ledger.count_written(current, attempt.nonce) != len(receipts):
+            message = f"{current.label}: the run was reported, and this attempt's objects discarded, while it worked."
+            raise StatementTimedOut(message)
+        seconds = time.monotonic() - attempt.started
+        ledger.move(current, ARCHIVED, nonce=attempt.nonce, archived_rows=rows, archive_seconds=seconds)
+    return rows
+
+
+def _object_name(attempt: _Attempt, piece: _Piece) -> str:
+    """Name an object: ``public.flights/run=…/chunk-0007-<nonce>-000.parquet``."""
+    return f"{folder_of(attempt.run)}/chunk-{attempt.chunk.chunk:04}-{attempt.nonce}-{piece.part:03}.parquet"
 
 
 def _rows_per_object(run: Run) -> int:
@@ -177,14 +178,15 @@ def _rows_per_object(run: Run) -> int:
     return int(min(max(run.policy.archive.object_bytes / max(row_bytes, 1), _FEWEST_ROWS), _MOST_ROWS))
 
 
-def _notes(run: Run, chunk: Chunk, nonce: str, part: int) -> dict[str, str]:
+def _notes(attempt: _Attempt, piece: _Piece) -> dict[str, str]:
     """What the object tells of itself, to whoever finds it without the ledger."""
+    run = attempt.run
     return {
         "version": VERSION,
         "run": run.run_id,
-        "chunk": str(chunk.chunk),
-        "nonce": nonce,
-        "part": str(part),
+        "chunk": str(attempt.chunk.chunk),
+        "nonce": attempt.nonce,
+        "part": str(piece.part),
         "policy": run.policy.json_text,
         "predicate": run.selection.predicate,
         "since": run.since or "",

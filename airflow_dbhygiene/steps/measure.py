@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from airflow_dbhygiene.databases.protocol import Selection
 from airflow_dbhygiene.errors import PlanRefused, PolicyInvalid
 from airflow_dbhygiene.policy.model import Matching
 from airflow_dbhygiene.steps.plan import WALKING
@@ -13,6 +13,7 @@ from airflow_dbhygiene.steps.plan import WALKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from airflow_dbhygiene.databases.protocol import Facts
     from airflow_dbhygiene.policy import Policy
     from airflow_dbhygiene.policy.moments import Window
     from airflow_dbhygiene.steps.site import Site
@@ -72,9 +73,8 @@ def measure(site: Site, policy: Policy, window: Window, limits: Mapping[str, flo
     check_limits(limits)
     found: dict[str, float] = {}
     with site.database.session() as session:
-        facts = site.database.inspect(session, policy)
         if {"stale_rows", "oldest_age_seconds"} & limits.keys():
-            found |= _stale(site, session, policy, facts, window, limits)
+            found |= _stale(site, session, policy, window, limits)
         sizes = site.database.table_sizes(session, policy.table_name)
     tuples = sizes["live_tuples"] + sizes["dead_tuples"]
     found |= {"dead_ratio": sizes["dead_tuples"] / tuples if tuples else 0.0}
@@ -83,39 +83,38 @@ def measure(site: Site, policy: Policy, window: Window, limits: Mapping[str, flo
     return Clutter(measured, dict(limits), tuple(name for name in limits if measured[name] >= limits[name]))
 
 
-def _stale(
-    site: Site, session: object, policy: Policy, facts: object, window: Window, limits: Mapping[str, float]
-) -> dict[str, float]:
+def _stale(site: Site, session: Any, policy: Policy, window: Window, limits: Mapping[str, float]) -> dict[str, float]:
     database = site.database
-    predicate = database.predicate(session, policy, facts, window.since, window.cutoff)
+    facts = database.inspect(session, policy)
     walk = database.choose_walk(session, policy, facts)
-    selection = Selection(facts.name, facts.columns, facts.key, walk, predicate)
+    _refuse_full_scan(policy, facts, walk)
+    predicate = database.predicate(session, policy, facts, window)
     found: dict[str, float] = {}
     with session.transaction(**WALKING, statement_timeout=_TIMEOUT):
-        _refuse_full_scan(site, session, policy, selection)
         if "stale_rows" in limits:
-            most = int(limits["stale_rows"])
-            found["stale_rows"] = float(database.count_up_to(session, selection.table, predicate, most))
+            most = math.ceil(limits["stale_rows"])
+            found["stale_rows"] = float(database.count_up_to(session, facts.name, predicate, most))
         if "oldest_age_seconds" in limits:
-            found["oldest_age_seconds"] = _oldest(site, session, policy, predicate)
+            column = _age_column(policy)
+            found["oldest_age_seconds"] = database.oldest_age_seconds(session, facts.name, column, predicate) or 0.0
     return found
 
 
-def _oldest(site: Site, session: object, policy: Policy, predicate: str) -> float:
+def _age_column(policy: Policy) -> str:
     if isinstance(policy.stale, Matching):
         message = f"at_least.oldest_age_seconds: policy {policy.name!r} has no age column (its stale is Matching)."
         raise PolicyInvalid(message)
-    age = site.database.oldest_age_seconds(session, policy.table_name, policy.stale.column, predicate)
-    return age or 0.0
+    return policy.stale.column
 
 
-def _refuse_full_scan(site: Site, session: object, policy: Policy, selection: Selection) -> None:
+def _refuse_full_scan(policy: Policy, facts: Facts, walk: tuple[str, ...]) -> None:
+    """A count that stops at its limit is cheap only where an index leads to the stale rows."""
     aged = not isinstance(policy.stale, Matching)
-    if policy.guard.allow_full_scan or (aged and selection.walk[0] == policy.stale.column):
+    if policy.guard.allow_full_scan or (aged and walk[:1] == (_age_column(policy),)):
         return
-    columns = f"{policy.stale.column}, {', '.join(selection.key)}" if aged else "a column of the condition"
+    columns = f"{_age_column(policy)}, {', '.join(facts.key)}" if aged else "a column of the condition"
     fault = (
-        f"counting stale rows would read the whole table each time: CREATE INDEX CONCURRENTLY ON {selection.table} "
+        f"counting stale rows would read the whole table each time: CREATE INDEX CONCURRENTLY ON {facts.name} "
         f"({columns}), measure dead_tuples or table_bytes instead, or set guard.allow_full_scan."
     )
-    raise PlanRefused(str(selection.table), (fault,))
+    raise PlanRefused(str(facts.name), (fault,))

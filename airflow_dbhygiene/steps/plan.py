@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +18,7 @@ from airflow_dbhygiene.ledger.records import selection_to_json
 from airflow_dbhygiene.policy.model import Matching
 from airflow_dbhygiene.policy.moments import Window, origin_digest
 from airflow_dbhygiene.steps.labels import label
+from airflow_dbhygiene.steps.site import mebibytes
 
 if TYPE_CHECKING:
     from airflow_dbhygiene.databases.protocol import Bound
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from airflow_dbhygiene.steps.site import Site
 
 _SAMPLE_BATCH: Final = 20_000
+_CAUTIOUS_SPEED: Final = 100_000.0
 WALKING: Final = {"enable_seqscan": "off", "enable_sort": "off"}
 """Planner settings under which a walk follows its index unless there is no way at all."""
 
@@ -50,14 +53,13 @@ class Plan:
     def describe(self) -> str:
         """Write the plan for a person."""
         run, selection = self.run, self.run.selection
+        total, table_bytes = self.facts.row_estimate or 0, mebibytes(self.facts.table_bytes)
         lines = [
             f"run           {run.run_id}",
             f"policy        {run.policy.name} ({run.policy.digest[:12]})",
-            f"table         {selection.table}, about {self.facts.row_estimate or 0:,} rows, "
-            f"{self.facts.table_bytes / 2**20:,.1f} MiB",
+            f"table         {selection.table}, about {total:,} rows, {table_bytes}",
             f"cutoff        {run.cutoff or 'none: no age matters'}" + (f", since {run.since}" if run.since else ""),
-            f"stale         {self.stale_rows:,} rows in {len(self.chunks)} chunks, "
-            f"about {self.estimated_bytes / 2**20:,.1f} MiB",
+            f"stale         {self.stale_rows:,} rows in {len(self.chunks)} chunks, {mebibytes(self.estimated_bytes)}",
             f"waiting       about {self.waiting_rows:,} more rows, for the next run",
             f"walk          {', '.join(selection.walk)}",
             f"archive       {run.policy.archive.url}",
@@ -87,6 +89,27 @@ class Ticket:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class _Draft:
+    """What a plan is made of, before its rows are counted."""
+
+    site: Site
+    session: Any
+    policy: Policy
+    facts: Facts
+    selection: Selection
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """Where the chunks begin and end, how many rows each takes, all together, and beyond the guard."""
+
+    places: tuple[Bound, ...]
+    size: int
+    taken: int
+    waiting: int
+
+
 def make_plan(site: Site, policy: Policy, window: Window, origin: dict[str, str]) -> Plan:
     """Look at everything, change nothing.
 
@@ -94,16 +117,23 @@ def make_plan(site: Site, policy: Policy, window: Window, origin: dict[str, str]
     :raises PlanRefused: with every reason by name, when the table cannot be purged safely
     :raises CutoffRefused: when the cutoff is later than the database's own clock allows
     """
-    with site.database.session() as session:
-        server = site.database.server(session)
+    database = site.database
+    with database.session() as session:
+        server = database.server(session)
         _check_clock(site, session, policy, window)
-        facts = site.database.inspect(session, policy)
+        facts = database.inspect(session, policy)
         if facts.refusals:
             raise PlanRefused(str(facts.name), facts.refusals)
-        predicate = site.database.predicate(session, policy, facts, window.since, window.cutoff)
-        walk = site.database.choose_walk(session, policy, facts)
+        predicate = database.predicate(session, policy, facts, window)
+        walk = database.choose_walk(session, policy, facts)
         selection = Selection(facts.name, facts.columns, facts.key, walk, predicate)
-        return _cut(site, session, policy, window, origin, facts, selection, server)
+        draft = _Draft(site, session, policy, facts, selection)
+        with session.transaction(**WALKING):
+            cut = _cut(draft)
+        speed = Ledger(session).rows_per_second(policy.name) if Ledger.exists(session) else None
+    frozen = _frozen(draft, window, server) | {"stale_rows": cut.taken, "waiting_rows": cut.waiting}
+    run = _run(draft, window, origin, frozen | {"rows_per_second": speed or _CAUTIOUS_SPEED})
+    return Plan(run, tuple(_chunks(run, cut)), cut.taken, cut.waiting, facts)
 
 
 def record_plan(site: Site, plan: Plan) -> tuple[Ticket, ...]:
@@ -162,97 +192,78 @@ def _check_clock(site: Site, session: Any, policy: Policy, window: Window) -> No
         raise CutoffRefused(message)
 
 
-def _cut(  # noqa: PLR0913 - the parts of a plan
-    site: Site,
-    session: Any,
-    policy: Policy,
-    window: Window,
-    origin: dict[str, str],
-    facts: Facts,
-    selection: Selection,
-    server: Server,
-) -> Plan:
-    with session.transaction(**WALKING):
-        most = policy.guard.max_rows
-        stale = site.database.count_up_to(session, selection.table, selection.predicate, most + 1)
-        refusals = tuple(_refusals(site, session, policy, facts, selection, stale))
-        if refusals:
-            raise PlanRefused(str(facts.name), refusals)
-        size = max(math.ceil(min(stale, most) / policy.guard.max_chunks), policy.guard.min_chunk_rows)
-        places, taken = site.database.bounds(session, selection, size, min(stale, most)) if stale else ([], 0)
-        waiting = max(site.database.estimate(session, selection) - taken, 1) if stale > most else 0
-        speed = Ledger(session).rows_per_second(policy.name) if Ledger.exists(session) else None
-    run = _run(policy, window, origin, facts, selection, server, taken, waiting, speed)
-    return Plan(run, tuple(_chunks(run, places, size, taken, capped=stale > most)), taken, waiting, facts)
-
-
-def _refusals(site: Site, session: Any, policy: Policy, facts: Facts, selection: Selection, stale: int) -> Any:
+def _cut(draft: _Draft) -> _Cut:
+    """Count, check what depends on the count, and hop through the index for the chunks' bounds."""
+    database, session, guard = draft.site.database, draft.session, draft.policy.guard
+    stale = database.count_up_to(session, draft.facts.name, draft.selection.predicate, guard.max_rows + 1)
     if not stale:
-        return
-    guard = policy.guard
-    total = max(facts.row_estimate or 0, 1)
-    expected = max(stale, site.database.estimate(session, selection)) if stale > guard.max_rows else stale
+        return _Cut((), guard.min_chunk_rows, 0, 0)
+    expected = max(stale, database.estimate(session, draft.selection)) if stale > guard.max_rows else stale
+    refusals = tuple(_refusals(draft, expected))
+    if refusals:
+        raise PlanRefused(str(draft.facts.name), refusals)
+    most = min(stale, guard.max_rows)
+    size = max(math.ceil(most / guard.max_chunks), guard.min_chunk_rows)
+    places, taken = database.bounds(session, draft.selection, size, most)
+    waiting = max(expected - taken, 1) if stale > most else 0
+    return _Cut(tuple(places), size, taken, waiting)
+
+
+def _refusals(draft: _Draft, expected: int) -> Iterator[str]:
+    policy, facts, selection = draft.policy, draft.facts, draft.selection
+    total, guard = max(facts.row_estimate or 0, 1), policy.guard
     if expected / total > guard.max_fraction:
         yield (
-            f"{expected:,} of about {total:,} rows are stale, more than guard.max_fraction {guard.max_fraction:g}: check "
-            f"the policy's keep, run ANALYZE if the table's estimate is old, or raise max_fraction."
+            f"{expected:,} of about {total:,} rows are stale, more than guard.max_fraction {guard.max_fraction:g}: "
+            f"check the policy's keep, run ANALYZE if the table's estimate is old, or raise max_fraction."
         )
-    if not guard.allow_full_scan and site.database.full_scans(session, selection, _SAMPLE_BATCH):
+    if not guard.allow_full_scan and draft.site.database.full_scans(draft.session, selection, _SAMPLE_BATCH):
         age = "" if isinstance(policy.stale, Matching) else f"{policy.stale.column}, "
-        columns = f"{age}{', '.join(selection.key)}"
         yield (
-            f"no index lets a run walk its rows in order: CREATE INDEX CONCURRENTLY ON {facts.name} ({columns}), or set "
-            f"guard.allow_full_scan."
+            f"no index lets a run walk its rows in order: CREATE INDEX CONCURRENTLY ON {facts.name} "
+            f"({age}{', '.join(selection.key)}), or set guard.allow_full_scan."
         )
     if policy.children == "refuse":
-        for found in site.database.referenced(session, selection):
+        for found in draft.site.database.referenced(draft.session, selection):
             yield f"{found}: purge those first, or set children to 'skip'."
 
 
-def _run(  # noqa: PLR0913 - what the plan freezes
-    policy: Policy,
-    window: Window,
-    origin: dict[str, str],
-    facts: Facts,
-    selection: Selection,
-    server: Server,
-    stale_rows: int,
-    waiting_rows: int,
-    speed: float | None,
-) -> Run:
-    since, cutoff = (moment.isoformat() if moment else None for moment in (window.since, window.cutoff))
-    plan = {
-        "policy_json": policy.json_text,
-        "selection": selection_to_json(selection),
-        "server": asdict(server),
-        "fingerprint": facts.fingerprint,
-        "ddl": facts.ddl,
-        "since": since,
-        "cutoff": cutoff,
-        "as_of": window.as_of.isoformat(),
-        "stale_rows": stale_rows,
-        "waiting_rows": waiting_rows,
-        "row_estimate": facts.row_estimate,
-        "table_bytes": facts.table_bytes,
-        "warnings": list(facts.warnings),
-        "rows_per_second": speed or 100_000.0,
-    }
+def _run(draft: _Draft, window: Window, origin: dict[str, str], frozen: dict[str, Any]) -> Run:
+    run_id = run_id_of(draft.policy, window, origin)
     return Run(
-        run_id_of(policy, window, origin), policy, selection, server, facts.fingerprint, facts.ddl, since, cutoff,
-        PLANNED, dict(origin), plan,
+        run_id, draft.policy, draft.selection, Server(**frozen["server"]), frozen["fingerprint"], frozen["ddl"],
+        frozen["since"], frozen["cutoff"], PLANNED, dict(origin), frozen,
     )  # fmt: skip
 
 
-def _chunks(run: Run, places: list[Bound], size: int, taken: int, *, capped: bool) -> Any:
-    """Cut half-open ranges at the places; the last one is open unless rows beyond the guard must wait."""
-    ends: list[Bound | None] = [*places] if capped else [*places, None]
+def _frozen(draft: _Draft, window: Window, server: Server) -> dict[str, Any]:
+    """Give what the ledger keeps of the plan, as plain values."""
+    since, cutoff = (moment.isoformat() if moment else None for moment in (window.since, window.cutoff))
+    return {
+        "policy_json": draft.policy.json_text,
+        "selection": selection_to_json(draft.selection),
+        "server": asdict(server),
+        "fingerprint": draft.facts.fingerprint,
+        "ddl": draft.facts.ddl,
+        "since": since,
+        "cutoff": cutoff,
+        "as_of": window.as_of.isoformat(),
+        "row_estimate": draft.facts.row_estimate,
+        "table_bytes": draft.facts.table_bytes,
+        "warnings": list(draft.facts.warnings),
+    }
+
+
+def _chunks(run: Run, cut: _Cut) -> Iterator[Chunk]:
+    """Make half-open ranges of the places; the last one is open unless rows beyond the guard must wait."""
+    ends: list[Bound | None] = [*cut.places] if cut.waiting else [*cut.places, None]
     lower: Bound | None = None
-    left = taken
+    left = cut.taken
     for number, upper in enumerate(ends, start=1):
-        rows = min(size, left)
+        rows = min(cut.size, left)
         left -= rows
         if rows:
-            span = Span(lower, upper if left or capped else None)
+            span = Span(lower, upper if left or cut.waiting else None)
             yield Chunk(run.run_id, number, PLANNED, label(number, span), span, rows)
         lower = upper
 

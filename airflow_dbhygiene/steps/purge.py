@@ -29,7 +29,7 @@ _LOCKED_TRIES: Final = 5
 _LOCKED_AT_A_TIME: Final = 5_000
 
 
-class _NotIdentical(Exception):  # noqa: N818 - no error: it rolls the fast batch back
+class _NotIdentical(Exception):
     """The range held other rows than the archive does."""
 
 

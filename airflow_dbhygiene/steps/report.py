@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_dbhygiene.ledger import Ledger
 from airflow_dbhygiene.ledger.moves import PURGED
 from airflow_dbhygiene.steps.archive import folder_of
+from airflow_dbhygiene.steps.site import mebibytes
 from airflow_dbhygiene.version import VERSION
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def report(site: Site, run_id: str) -> dict[str, Any]:
         ledger = Ledger(session)
         run, chunks = ledger.existing_run(run_id), ledger.chunks(run_id)
         discarded = _discard_losers(site, session, run)
-        certificate = _certificate(site, session, run, chunks) | {"objects_discarded": discarded}
+        certificate = _certificate(session, run, chunks) | {"objects_discarded": discarded}
         text = json.dumps(certificate, indent=2, ensure_ascii=False, sort_keys=True)
         name = f"{folder_of(run)}/certificate.json"
         address = site.open_store(run.policy.archive).write_text(name, text) if chunks else None
@@ -38,12 +39,12 @@ def describe(report: dict[str, Any]) -> str:
     """Write a report for a person."""
     names = "planned archived verified purged drifted held vanished locked".split()
     figures = ", ".join(f"{name} {report['rows_' + name]:,}" for name in names)
+    seconds = ", ".join(f"{step} {report[step + '_seconds']:.1f}" for step in ("archive", "verify", "purge"))
     lines = [
         f"run {report['run']} of policy {report['policy']} is {report['state']}",
         f"rows: {figures}",
-        f"archive: {report['objects']} objects, {report['bytes'] / 2**20:,.1f} MiB in {report['store']}",
-        f"seconds: archive {report['archive_seconds']:.1f}, verify {report['verify_seconds']:.1f}, "
-        f"purge {report['purge_seconds']:.1f} (of all workers together)",
+        f"archive: {report['objects']} objects, {mebibytes(report['bytes'])} in {report['store']}",
+        f"seconds of all workers: {seconds}",
         *(f"{chunk['label']} is {chunk['state']}" for chunk in report["chunk_list"] if chunk["state"] != PURGED),
     ]
     if report["rows_waiting"]:
@@ -61,7 +62,7 @@ def _discard_losers(site: Site, session: Any, run: Run) -> int:
     return len(losers)
 
 
-def _certificate(site: Site, session: Any, run: Run, chunks: tuple[Chunk, ...]) -> dict[str, Any]:
+def _certificate(session: Any, run: Run, chunks: tuple[Chunk, ...]) -> dict[str, Any]:
     ledger = Ledger(session)
     figures = ledger.figures(run.run_id)
     waiting = run.plan["waiting_rows"]

@@ -30,6 +30,11 @@ class Site:
     tell: Callable[[str], None] = print
 
 
+def mebibytes(count: int) -> str:
+    """Write a number of bytes for a person."""
+    return f"{count / 2**20:,.1f} MiB"
+
+
 @dataclass
 class Progress:
     """Tells rows, speed, percent and time left, at most every five seconds."""

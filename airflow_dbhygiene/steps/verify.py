@@ -122,7 +122,7 @@ def _to_compare(run: Run, file: pq.ParquetFile) -> Iterator[pa.Table]:
         rows = file.metadata.row_group(group).num_rows
         here = wanted[(wanted >= start) & (wanted < start + rows)] - start
         if len(here):
-            yield file.read_row_group(group).take(pa.array(here))
+            yield file.read_row_group(group).take(here)
         start += rows
 
 

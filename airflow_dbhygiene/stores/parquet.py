@@ -135,8 +135,12 @@ class ParquetStore:
         except PermissionError as error:
             message = f"{address}: the store refused: {error}. Correct the Airflow connection, or the bucket's policy."
             raise PrivilegeMissing(message) from error
-        except (OSError, ArrowException, *_library_errors()) as error:
+        except (OSError, ArrowException) as error:
             raise StoreUnavailable(f"{address}: the store did not answer: {error}") from error
+        except Exception as error:
+            if isinstance(error, _library_errors()):
+                raise StoreUnavailable(f"{address}: the store did not answer: {error}") from error
+            raise
 
 
 _RESTORE: Final = (

@@ -42,7 +42,7 @@ class ClutterTrigger(BaseTrigger):
         poke_interval: float,
         patience_seconds: float,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.policy_json = policy_json
         self.as_of = as_of
         self.since = since
@@ -64,15 +64,15 @@ class ClutterTrigger(BaseTrigger):
                 measured = await self._look()
                 answered = time.monotonic()
                 if measured is not None:
-                    yield TriggerEvent({"status": "reached", "measured": measured})
+                    yield _event({"status": "reached", "measured": measured})
                     return
             except Terminal as error:
-                yield TriggerEvent({"status": "failed", "message": str(error)})
+                yield _event({"status": "failed", "message": str(error)})
                 return
             except HygieneError as error:
                 self.log.warning("cannot measure now, and try again: %s", error)
                 if time.monotonic() - answered > self.patience_seconds:
-                    yield TriggerEvent({"status": "unavailable", "message": str(error)})
+                    yield _event({"status": "unavailable", "message": str(error)})
                     return
             await asyncio.sleep(self.poke_interval)
 
@@ -94,6 +94,10 @@ class ClutterTrigger(BaseTrigger):
         clutter = measure(open_site(policy.conn_id, self.log.info, connection), policy, window, self.limits)
         self.log.info("clutter: %s", clutter.describe())
         return dict(clutter.measured) if clutter.is_above else None
+
+
+def _event(payload: dict[str, Any]) -> TriggerEvent:
+    return TriggerEvent(payload)  # type: ignore[no-untyped-call]
 
 
 def _moment(text: str) -> pendulum.DateTime:

@@ -70,7 +70,7 @@ BAD: list[tuple[dict[str, Any], str, str, str]] = [
     ({"guard": {"max_rows": 1.5}}, "guard.max_rows", "1.5", "integer"),
     ({"guard": {"max_fraction": 0}}, "guard.max_fraction", "0", "greater than 0"),
     ({"guard": {"max_fraction": 1.01}}, "guard.max_fraction", "1.01", "less than or equal to 1"),
-    ({"guard": {"max_fraction": float("nan")}}, "guard.max_fraction", "nan", "greater than 0"),
+    ({"guard": {"max_fraction": float("nan")}}, "guard.max_fraction", "nan", "less than or equal to 1"),
     ({"guard": {"max_chunks": 0}}, "guard.max_chunks", "0", "greater than or equal to 1"),
     ({"guard": {"max_chunks": 1025}}, "guard.max_chunks", "1025", "less than or equal to 1024"),
     ({"guard": {"min_chunk_rows": 0}}, "guard.min_chunk_rows", "0", "greater than 0"),

@@ -113,7 +113,7 @@ def _columns(session: PostgresSession, oid: int, policy: Policy) -> tuple[tuple[
     rows = session.execute(catalog_sql.COLUMNS, (oid,))
     as_text = set(policy.archive.as_text)
     if unknown := as_text - {row[0] for row in rows}:
-        raise NotFound(f"archive.as_text names {sorted(unknown)[0]!r}, which is not a column of {policy.table}.")
+        raise NotFound(f"archive.as_text names {min(unknown)!r}, which is not a column of {policy.table}.")
     columns, refusals = [], []
     for name, spelled, precision, scale, types in rows:
         form = form_of(tuple(TypeFact(*fact) for fact in types), precision, scale)
@@ -182,8 +182,8 @@ def _foreign_key_refusals(foreign_key: ForeignKey) -> Iterator[str]:
         )
     if not foreign_key.indexed:
         yield (
-            f"foreign key {foreign_key.name} of {foreign_key.child} has no index on ({columns}): each deleted row would "
-            f"scan that table. CREATE INDEX CONCURRENTLY ON {foreign_key.child} ({columns})."
+            f"foreign key {foreign_key.name} of {foreign_key.child} has no index on ({columns}): each deleted row "
+            f"would scan that table. CREATE INDEX CONCURRENTLY ON {foreign_key.child} ({columns})."
         )
 
 

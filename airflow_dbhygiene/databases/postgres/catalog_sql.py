@@ -237,7 +237,8 @@ UNION ALL
 SELECT 'label ' || ROW(e.enumtypid, e.enumlabel, e.enumsortorder)::text
 FROM made_of JOIN pg_catalog.pg_enum e ON e.enumtypid = made_of.oid
 UNION ALL
-SELECT 'table ' || ROW(c.relkind, c.relpersistence, c.relrowsecurity, c.relforcerowsecurity, a.amname, c.relispartition)::text
+SELECT 'table ' || ROW(c.relkind, c.relpersistence, c.relrowsecurity, c.relforcerowsecurity, a.amname,
+                       c.relispartition)::text
 FROM root JOIN pg_catalog.pg_class c USING (oid) LEFT JOIN pg_catalog.pg_am a ON a.oid = c.relam
 UNION ALL
 SELECT 'foreign leaf ' || c.oid

@@ -1,4 +1,4 @@
-"""How much clutter is there, and how busy is the server?"""
+"""How busy is it? The clutter of a table, and the load of its server."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def oldest_age_seconds(session: PostgresSession, table: TableName, column: str, 
     ).format(
         column=sql.Identifier(column),
         table=sql.Identifier(table.schema, table.table),
-        condition=sql.SQL(condition),  # type: ignore[arg-type]
+        condition=sql.SQL(condition),
     )
     rows = session.execute(statement)
     return None if not rows else _seconds(session, *rows[0])
@@ -78,20 +78,20 @@ def clock(session: PostgresSession) -> float:
     return float(session.execute("SELECT extract(epoch FROM pg_catalog.clock_timestamp())::float8")[0][0])
 
 
-def vacuum(session: PostgresSession, table: TableName) -> tuple[str, ...]:
+def vacuum(session: PostgresSession, table: TableName) -> None:
     """Give dead rows' space back to the table, without truncating it, and renew its statistics.
 
     :raises PrivilegeMissing: when the server only warned that it skipped the table
     """
-    return _maintain(session, table, "VACUUM (ANALYZE, TRUNCATE false) {}")
+    _maintain(session, table, "VACUUM (ANALYZE, TRUNCATE false) {}")
 
 
-def analyze(session: PostgresSession, table: TableName) -> tuple[str, ...]:
+def analyze(session: PostgresSession, table: TableName) -> None:
     """Renew the table's statistics."""
-    return _maintain(session, table, "ANALYZE {}")
+    _maintain(session, table, "ANALYZE {}")
 
 
-def _maintain(session: PostgresSession, table: TableName, statement: LiteralString) -> tuple[str, ...]:
+def _maintain(session: PostgresSession, table: TableName, statement: LiteralString) -> None:
     session.notices.clear()
     with translated():
         session.connection.execute("SET vacuum_cost_delay = '2ms'")
@@ -102,7 +102,6 @@ def _maintain(session: PostgresSession, table: TableName, statement: LiteralStri
             f"(PostgreSQL 17), or set the policy's reclaim to 'none'."
         )
         raise PrivilegeMissing(message)
-    return tuple(session.notices)
 
 
 def _seconds(session: PostgresSession, age: object, kind: str, now: float) -> float:

@@ -21,8 +21,6 @@ from airflow_dbhygiene.errors import StatementFailed
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from numpy.typing import NDArray
-
     from airflow_dbhygiene.databases.postgres.session import PostgresSession
     from airflow_dbhygiene.databases.protocol import Column, Selection
 
@@ -113,8 +111,8 @@ def _parts(selection: Selection, held: str | None) -> dict[str, sql.Composable]:
         "table": table,
         "bare_table": sql.Identifier(selection.table.table),
         "same_key": sql.SQL(" AND ").join(joined),
-        "stale": sql.SQL("({})").format(sql.SQL(selection.predicate)),  # type: ignore[arg-type]
-        "held": sql.SQL(held or "false"),  # type: ignore[arg-type]
+        "stale": sql.SQL("({})").format(sql.SQL(selection.predicate)),
+        "held": sql.SQL(held or "false"),
     }
 
 
@@ -141,7 +139,7 @@ def _archived(selection: Selection, rows: pa.Table, ordinals: Sequence[int]) -> 
     names = ["_dbhygiene_ordinal", "_dbhygiene_version"]
     for i, column in enumerate(_key_columns(selection)):
         texts = [text_of(value) for value in rows.column(column.name)]
-        arrays.append(sql.SQL("{}::text[]::{}[]").format(sql.Literal(texts), sql.SQL(column.type)))  # type: ignore[arg-type]
+        arrays.append(sql.SQL("{}::text[]::{}[]").format(sql.Literal(texts), sql.SQL(column.type)))
         names.append(f"_dbhygiene_key_{i}")
     return sql.SQL("unnest({}) AS _dbhygiene_archived({})").format(
         sql.SQL(", ").join(arrays), sql.SQL(", ").join(map(sql.Identifier, names))
@@ -159,7 +157,7 @@ def _outcome(state: list[Any] | None) -> str:
     return "locked" if stale else "drifted"
 
 
-def _field(column: Column, values: pa.ChunkedArray) -> NDArray[Any] | list[bytes]:
+def _field(column: Column, values: Any) -> Any:
     """Give a key column's values as the server's binary form has them: an array where all have one length."""
     kind = arrow_type(column)
     if pa.types.is_boolean(kind):

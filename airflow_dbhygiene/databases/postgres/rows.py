@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _EARLIEST = {"date": -2_440_550, "timestamp": -210_866_803_200_000_000}
 """4713 BC, before which PostgreSQL has no dates: the driver wraps infinities round to smaller numbers."""
 
-_NATIVE = {
+_NATIVE: dict[str, pa.DataType] = {
     "boolean": pa.bool_(),
     "smallint": pa.int16(),
     "integer": pa.int32(),
@@ -57,7 +57,7 @@ def arrow_type(column: Column) -> pa.DataType:
 
 
 @contextmanager
-def read(
+def read(  # noqa: PLR0913, PLR0917 - the protocol's own parameters, and whom to ask
     connections: Connections, selection: Selection, span: Span, after: Bound | None, rows: int, held: str | None
 ) -> Iterator[Iterator[pa.RecordBatch]]:
     """Stream rows of the span with their versions, in the order of the walk, from one snapshot.
@@ -85,7 +85,7 @@ def differing(session: PostgresSession, selection: Selection, rows: pa.Table) ->
     """
     with session.transaction():
         session.execute(_check_table(selection))
-        _load(session, selection, rows)
+        _load(session, rows)
         compared, equal = session.execute(_comparison(selection))[0]
         session.execute(sql.SQL("DROP TABLE pg_temp.{}").format(sql.Identifier(_CHECK)))
     return int(compared), int(compared) - int(equal)
@@ -96,7 +96,7 @@ def _select(selection: Selection, span: Span, after: Bound | None, rows: int, he
     if after is not None:
         condition.append(compare(selection, ">", after))
     if held is not None:
-        condition.append(sql.SQL("({}) IS NOT TRUE").format(sql.SQL(held)))  # type: ignore[arg-type]
+        condition.append(sql.SQL("({}) IS NOT TRUE").format(sql.SQL(held)))
     return sql.SQL(
         "SELECT {values}, xmin::text::bigint AS {version} FROM {table} WHERE {rows} ORDER BY {walk} LIMIT {n}"
     ).format(
@@ -126,7 +126,7 @@ def _exact(selection: Selection, batch: pa.RecordBatch) -> pa.RecordBatch:
     return pa.record_batch([*columns, batch.column(len(columns))], schema=schema)
 
 
-def _cast(column: Column, values: pa.Array) -> pa.Array:
+def _cast(column: Column, values: Any) -> Any:
     wanted = arrow_type(column)
     if pa.types.is_date(wanted) or pa.types.is_timestamp(wanted):
         _refuse_infinite(column, values)
@@ -138,7 +138,7 @@ def _cast(column: Column, values: pa.Array) -> pa.Array:
         raise NotLossless(_not_lossless(column, "NaN, or more digits than its type")) from error
 
 
-def _refuse_infinite(column: Column, values: pa.Array) -> None:
+def _refuse_infinite(column: Column, values: Any) -> None:
     kind, storage = ("date", pa.int32()) if pa.types.is_date(values.type) else ("timestamp", pa.int64())
     smallest = pc.min(values.cast(storage)).as_py()
     if smallest is not None and smallest < _EARLIEST[kind]:
@@ -152,22 +152,21 @@ def _not_lossless(column: Column, what: str) -> str:
     )
 
 
-def text_of(scalar: pa.Scalar) -> str:
+def text_of(scalar: Any) -> str:
     """Write a key's value in the server's text form."""
     if pa.types.is_binary(scalar.type):
-        return "\\x" + scalar.as_py().hex()
+        return f"\\x{scalar.as_py().hex()}"
     try:
         return str(scalar.as_py())
     except (ValueError, OverflowError) as error:
-        message = f"a key holds the date {scalar.value}, outside the years 1 to 9999: archive it with archive.as_text."
+        message = "a key holds a date outside the years 1 to 9999: archive its column with archive.as_text."
         raise NotLossless(message) from error
 
 
 def _check_table(selection: Selection) -> sql.Composed:
     """Make a temporary table with the table's own columns and types, and the version."""
     columns = [
-        sql.SQL("{} {}").format(sql.Identifier(column.name), sql.SQL(column.type))  # type: ignore[arg-type]
-        for column in selection.columns
+        sql.SQL("{} {}").format(sql.Identifier(column.name), sql.SQL(column.type)) for column in selection.columns
     ]
     columns.append(sql.SQL("{} bigint").format(sql.Identifier(VERSION_COLUMN)))
     return sql.SQL("CREATE TEMPORARY TABLE {} ({}) ON COMMIT DROP").format(
@@ -175,7 +174,7 @@ def _check_table(selection: Selection) -> sql.Composed:
     )
 
 
-def _load(session: PostgresSession, selection: Selection, rows: pa.Table) -> None:
+def _load(session: PostgresSession, rows: pa.Table) -> None:
     statement = sql.SQL("COPY pg_temp.{} FROM STDIN (FORMAT csv, NULL '')").format(sql.Identifier(_CHECK))
     with translated(), session.connection.cursor() as cursor, cursor.copy(statement) as copy:
         for batch in rows.to_batches(max_chunksize=10_000):
@@ -190,7 +189,7 @@ def _csv(batch: pa.RecordBatch) -> bytes:
     return sink.getvalue()
 
 
-def _hex(values: pa.Array) -> pa.Array:
+def _hex(values: Any) -> Any:
     return pa.array([None if value is None else "\\x" + value.hex() for value in values.to_pylist()], pa.string())
 
 

@@ -33,6 +33,12 @@ SETTINGS: Mapping[str, object] = {
     "enable_seqscan": "on",
 }
 
+READING: Mapping[str, object] = {
+    "transaction_read_only": "on",
+    "enable_seqscan": "off",  # the walk's index, and no sort, unless there is no way at all
+    "enable_sort": "off",
+}
+
 _TERMINAL: Mapping[str, type[errors.Terminal]] = {
     "42501": errors.PrivilegeMissing,
     "42P01": errors.NotFound,
@@ -111,7 +117,7 @@ class PostgresSession:
             cursor = self.connection.execute(statement, values or None)  # type: ignore[arg-type]
             return cursor.fetchall() if cursor.description else []
 
-    def copy_out(self, statement: sql.Composable) -> bytes:
+    def copy_out(self, statement: sql.Composed) -> bytes:
         """Run a COPY … TO STDOUT and give all its bytes."""
         with translated(), self.connection.cursor() as cursor, cursor.copy(statement) as copy:
             return b"".join(copy)
@@ -153,7 +159,7 @@ class Connections:
             conninfo = psycopg.conninfo.make_conninfo(**known.info.get_parameters(), password=known.info.password)
             version = known.info.server_version
         with translated(), adbc.connect(conninfo) as connection, connection.cursor() as cursor:
-            cursor.execute(settings_query(SETTINGS | {"transaction_read_only": "on"}, version).as_string())
+            cursor.execute(settings_query({**SETTINGS, **READING}, version).as_string())
             pid = _one(cursor, "SELECT pg_backend_pid()")
             with self._lock:
                 self._reading.add(pid)

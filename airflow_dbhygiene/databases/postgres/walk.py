@@ -21,21 +21,20 @@ if TYPE_CHECKING:
     from airflow_dbhygiene.databases.postgres.session import PostgresSession
     from airflow_dbhygiene.databases.protocol import Bound, Column, Facts, Selection
     from airflow_dbhygiene.policy.model import Expired, OlderThan, Policy
+    from airflow_dbhygiene.policy.moments import Window
     from airflow_dbhygiene.policy.names import TableName
 
 _INTEGERS = ("smallint", "integer", "bigint")
 _EPOCH = {"s": 1, "ms": 1000}
 
 
-def predicate(
-    session: PostgresSession, policy: Policy, facts: Facts, since: DateTime | None, cutoff: DateTime | None
-) -> str:
-    """Render the stale rows between two moments as one SQL condition that any later statement can hold.
+def predicate(session: PostgresSession, policy: Policy, facts: Facts, window: Window) -> str:
+    """Render the stale rows within the window as one SQL condition that any later statement can hold.
 
     :raises PolicyInvalid: when the policy's own SQL is not one boolean expression
     :raises NotFound: when the age column does not exist
     """
-    parts = [sql.SQL("({})").format(part) for part in _conditions(session, policy, facts, since, cutoff)]
+    parts = [sql.SQL("({})").format(part) for part in _conditions(session, policy, facts, window)]
     text = session.render(sql.SQL("\n  AND ").join(parts))
     _try(session, policy, text)
     return text
@@ -73,7 +72,7 @@ def bounds(session: PostgresSession, selection: Selection, rows: int, most: int)
 def count_up_to(session: PostgresSession, table: TableName, condition: str, most: int) -> int:
     """Count rows that fulfil the condition, and stop counting at ``most``."""
     statement = sql.SQL("SELECT count(*) FROM (SELECT 1 FROM {table} WHERE {condition} LIMIT {most}) AS counted")
-    values = {"table": _table(table), "condition": sql.SQL(condition), "most": sql.Literal(most)}  # type: ignore[arg-type]
+    values = {"table": _table(table), "condition": sql.SQL(condition), "most": sql.Literal(most)}
     return int(session.execute(statement.format(**values))[0][0])
 
 
@@ -119,23 +118,20 @@ def compare(selection: Selection, operator: str, place: Bound) -> sql.Composed:
     """Compare a row's place in the walk with another, in the server's own order."""
     types = {column.name: column.type for column in selection.columns}
     values = [
-        sql.SQL("{}::{}").format(sql.Literal(value), sql.SQL(types[name]))  # type: ignore[arg-type]
+        sql.SQL("{}::{}").format(sql.Literal(value), sql.SQL(types[name]))
         for name, value in zip(selection.walk, place, strict=True)
     ]
     return sql.SQL("({}) {} ({})").format(
         _columns(selection.walk),
-        sql.SQL(operator),  # type: ignore[arg-type]
+        sql.SQL(operator),
         sql.SQL(", ").join(values),
     )
 
 
-def _conditions(
-    session: PostgresSession, policy: Policy, facts: Facts, since: DateTime | None, cutoff: DateTime | None
-) -> Iterator[sql.Composable]:
+def _conditions(session: PostgresSession, policy: Policy, facts: Facts, window: Window) -> Iterator[sql.Composable]:
     stale = policy.stale
     if not isinstance(stale, Matching):
-        assert cutoff is not None  # noqa: S101 - the plan step resolves one for every policy with an age
-        yield from _aged(stale, facts, since, cutoff)
+        yield from _aged(stale, facts, window)
     if stale.where is not None:
         yield checked(session, stale.where, f"stale.where of policy {policy.name!r}")
     if policy.children == "skip":
@@ -156,18 +152,19 @@ def checked(session: PostgresSession, text: str, where: str) -> sql.SQL:
     if volatile:
         message = f"{where}: function {volatile[0][0]} is volatile: it could answer differently, or change data."
         raise PolicyInvalid(message)
-    return sql.SQL(f"\n{text}\n")  # type: ignore[arg-type]
+    return sql.SQL(f"\n{text}\n")
 
 
-def _aged(stale: OlderThan | Expired, facts: Facts, since: DateTime | None, cutoff: DateTime) -> Iterator[sql.Composed]:
+def _aged(stale: OlderThan | Expired, facts: Facts, window: Window) -> Iterator[sql.Composed]:
     column = next((column for column in facts.columns if column.name == stale.column), None)
     if column is None:
         known = ", ".join(column.name for column in facts.columns)
         raise NotFound(f"stale.column {stale.column!r} is not a column of {facts.name}; its columns are {known}.")
     name = sql.Identifier(column.name)
-    yield sql.SQL("{} < {}").format(name, _moment(stale, column, cutoff))
-    lower = _moment(stale, column, since) if since else _ageless(column)
-    yield sql.SQL("{} {} {}").format(name, sql.SQL(">=" if since else ">"), lower)
+    assert window.cutoff is not None  # noqa: S101 - a window has one for every policy with an age
+    yield sql.SQL("{} < {}").format(name, _moment(stale, column, window.cutoff))
+    lower = _moment(stale, column, window.since) if window.since else _ageless(column)
+    yield sql.SQL("{} {} {}").format(name, sql.SQL(">=" if window.since else ">"), lower)
 
 
 def _moment(stale: OlderThan | Expired, column: Column, moment: DateTime) -> sql.Composable:
@@ -192,7 +189,7 @@ def _ageless(column: Column) -> sql.Composable:
     """Before this a value is no age: minus infinity, years before 1, and the zero of an epoch."""
     if column.type in _INTEGERS:
         return sql.Literal(0)
-    return sql.SQL("'0001-01-01'::{}").format(sql.SQL(column.type))  # type: ignore[arg-type]
+    return sql.SQL("'0001-01-01'::{}").format(sql.SQL(column.type))
 
 
 def _zone(stale: OlderThan | Expired, column: Column) -> str:
@@ -204,11 +201,11 @@ def _zone(stale: OlderThan | Expired, column: Column) -> str:
 
 def _childless(table: TableName, foreign_key: catalog.ForeignKey) -> sql.Composed:
     pairs = [
-        sql.SQL("_dbhygiene_child.{} = {}.{}").format(sql.SQL(child), _table(table), sql.SQL(ours))  # type: ignore[arg-type]
+        sql.SQL("_dbhygiene_child.{} = {}.{}").format(sql.SQL(child), _table(table), sql.SQL(ours))
         for child, ours in zip(foreign_key.child_columns, foreign_key.our_columns, strict=True)
     ]
     return sql.SQL("NOT EXISTS (SELECT FROM {} AS _dbhygiene_child WHERE {})").format(
-        sql.SQL(foreign_key.child),  # type: ignore[arg-type]
+        sql.SQL(foreign_key.child),
         sql.SQL(" AND ").join(pairs),
     )
 
@@ -218,7 +215,7 @@ def _try(session: PostgresSession, policy: Policy, text: str) -> None:
     statement = sql.SQL("EXPLAIN SELECT 1 FROM {} WHERE {}")
     try:
         with session.transaction():
-            session.execute(statement.format(_table(policy.table_name), sql.SQL(text)))  # type: ignore[arg-type]
+            session.execute(statement.format(_table(policy.table_name), sql.SQL(text)))
     except (StatementFailed, NotFound) as error:
         raise type(error)(f"policy {policy.name!r}: the server rejects its condition: {error}") from error
 
@@ -257,7 +254,7 @@ def _nodes(plan: dict[str, object]) -> Iterator[dict[str, object]]:
 
 
 def _condition(selection: Selection) -> sql.SQL:
-    return sql.SQL(selection.predicate)  # type: ignore[arg-type]
+    return sql.SQL(selection.predicate)
 
 
 def _table(table: TableName) -> sql.Identifier:

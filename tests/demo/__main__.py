@@ -1,0 +1,112 @@
+"""Archive and purge real flights before your eyes. `KEEP=1` leaves all servers up until Ctrl-C."""
+
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NoReturn
+
+import psycopg
+
+from tests.demo.months import flights, in_archive, in_table
+from tests.demo.outcome import Outcome
+from tests.demo.run import CUTOFF, DAG_ID, RunFailed, run_dag
+from tests.demo.stage import Stage, set_up
+from tests.demo.terminal import Terminal
+
+RESULT = Path(__file__).resolve().parents[2] / "build" / "demo.json"
+_STALE = f"time_hour < '{CUTOFF}'"
+
+
+def main() -> int:
+    """Play the demo; 0 only when everything adds up."""
+    started = time.monotonic()
+    terminal = Terminal()
+    for each in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, _interrupted)
+    try:
+        with set_up(terminal) as stage:
+            well = _play(stage, terminal, started)
+            if os.environ.get("KEEP") == "1":
+                _keep(stage, terminal)
+            # Whoever presses Ctrl-C twice would leave servers behind.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except KeyboardInterrupt:
+        terminal.say("stopped.")
+        return 130
+    return 0 if well else 1
+
+
+def _play(stage: Stage, terminal: Terminal, started: float) -> bool:
+    try:
+        outcome = _perform(stage, terminal, started)
+    except RunFailed as error:
+        terminal.say(f"✗ {error}", style="red")
+        return False
+    RESULT.parent.mkdir(exist_ok=True)
+    RESULT.write_text(json.dumps(outcome.as_json(), indent=2) + "\n")
+    outcome.show(terminal.console)
+    faults = tuple(outcome.faults())
+    for fault in faults:
+        terminal.say(f"✗ {fault}", style="red")
+    if not faults:
+        terminal.say("Every row that left the table is in the archive, equal in every value.", style="green")
+    return not faults
+
+
+def _perform(stage: Stage, terminal: Terminal, started: float) -> Outcome:
+    with psycopg.connect(stage.shop, autocommit=True) as shop:
+        stale, young = in_table(shop, _STALE), in_table(shop, f"NOT {_STALE}")
+        before = time.monotonic()
+        run = run_dag(stage, terminal, flights(stale))
+        after = time.monotonic()
+        terminal.done(f"Airflow ran {DAG_ID}: {len(run.tasks)} tasks, {run.certificate['chunks']} chunks", after - before)
+        with tempfile.TemporaryDirectory(prefix="dbhygiene-demo-") as folder, terminal.step("reading the archive back"):
+            objects = _fetch_objects(stage, Path(folder))
+            archived, left = in_archive(Path(folder)), in_table(shop, "true")
+    finished = time.monotonic()
+    terminal.done(f"DuckDB read {len(objects)} objects that S3 gave back", finished - after)
+    seconds = {**stage.seconds, "run": after - before, "read_back": finished - after, "total": finished - started}
+    return Outcome(stale, young, archived, left, objects, run, seconds)
+
+
+def _fetch_objects(stage: Stage, folder: Path) -> dict[str, int]:
+    """Download every Parquet object that the bucket lists, whatever the ledger says; give their sizes."""
+    client = stage.s3.client()
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=stage.s3.bucket)
+    listed = [entry for page in pages for entry in page.get("Contents", ())]
+    found = {entry["Key"]: int(entry["Size"]) for entry in listed if entry["Key"].endswith(".parquet")}
+    for key in found:
+        target = folder / key
+        target.parent.mkdir(parents=True, exist_ok=True)
+        client.download_file(stage.s3.bucket, key, str(target))
+    return found
+
+
+def _keep(stage: Stage, terminal: Terminal) -> None:
+    """Tell where everything is, and wait."""
+    airflow, s3 = stage.airflow, stage.s3
+    terminal.say("\nKEEP=1: everything stays up until you press Ctrl-C.")
+    for name, value in (
+        ("Airflow", f"{airflow.url}/dags/{DAG_ID}"),
+        ("login", f"admin / {airflow.passwords['admin']}"),
+        ("database", stage.shop),
+        ("bucket", f"s3://{s3.bucket} at {s3.endpoint_url}"),
+        ("S3 keys", f"{s3.access_key} / {s3.secret_key}"),
+    ):
+        terminal.say(f"  {name:<9} {value}")
+    try:
+        signal.pause()
+    except KeyboardInterrupt:
+        terminal.say("")
+
+
+def _interrupted(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

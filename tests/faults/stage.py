@@ -1,0 +1,321 @@
+"""A small table of real flights, its policy, and what must be equal however often the steps were disturbed."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import fsspec
+import pendulum
+import psycopg
+import pyarrow as pa
+from psycopg import sql
+from pyarrow import csv
+from pyarrow import parquet as pq
+
+from airflow_dbhygiene.databases.postgres import PostgresDatabase
+from airflow_dbhygiene.databases.protocol import VERSION_COLUMN
+from airflow_dbhygiene.policy import Guard, OlderThan, Pace, Parquet, Policy
+from airflow_dbhygiene.policy.moments import Moments, resolve_window
+from airflow_dbhygiene.steps.archive import archive
+from airflow_dbhygiene.steps.plan import make_plan, planned_before, record_plan, run_id_of
+from airflow_dbhygiene.steps.purge import purge
+from airflow_dbhygiene.steps.reclaim import reclaim
+from airflow_dbhygiene.steps.report import report
+from airflow_dbhygiene.steps.site import Site
+from airflow_dbhygiene.steps.verify import verify
+from airflow_dbhygiene.stores.parquet import ParquetStore
+
+if TYPE_CHECKING:
+    from tests.servers.postgres import PostgresServer
+
+CUTOFF: Final = "2013-01-04T05:00:00Z"
+"""Where New York's fourth of January begins: what left on the first three days is stale."""
+
+STALE_ROWS: Final = 2_699
+ALL_ROWS: Final = 3_614
+CHUNK_ROWS: Final = 1_400
+BATCH_ROWS: Final = 500
+OBJECT_ROWS: Final = 1_000
+"""The fewest rows that archive puts into one object: so each chunk has two."""
+
+POLICY: Final = Policy(
+    name="flights",
+    conn_id="shop_pg",
+    table="public.flights",
+    stale=OlderThan("time_hour", keep="30 days"),
+    archive=Parquet("file:///cold/flights", object_bytes=1),
+    guard=Guard(max_fraction=1, min_chunk_rows=CHUNK_ROWS),
+    # A batch is reckoned in rows alone, however slow the machine; the first is a quarter of the largest.
+    pace=Pace(
+        max_batch_rows=4 * BATCH_ROWS, target_batch_seconds=60, lock_timeout_seconds=0.02, max_pause_seconds=0.05
+    ),
+    reclaim="analyze",
+)
+WINDOW: Final = resolve_window(POLICY, Moments(explicit=pendulum.parse(CUTOFF).add(days=30)))  # type: ignore[union-attr]
+ORIGIN: Final = {"dag": "flights_hygiene", "dag_run": "faults"}
+RUN: Final = run_id_of(POLICY, WINDOW, ORIGIN)
+
+STEPS: Final = (
+    *("plan", "archive 1", "archive 2", "verify 1", "verify 2"),
+    *("purge 1", "purge 2", "reclaim", "report"),
+)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One database and one folder for its archive.
+
+    :param policy: what the plan freezes; POLICY unless a test needs another
+    """
+
+    dsn: str
+    folder: Path
+    policy: Policy = POLICY
+
+    def site(self, dsn: str | None = None) -> Site:
+        """Put together what the steps work with, perhaps by another way to the same database."""
+        database = PostgresDatabase(lambda: psycopg.connect(dsn or self.dsn))
+        return Site(database, lambda archive: self.store(archive.url), _silent)
+
+    def store(self, url: str = POLICY.archive.url) -> ParquetStore:
+        """Open the folder as a store."""
+        return ParquetStore(fsspec.filesystem("file"), str(self.folder), url=url)
+
+    def perform(self, *steps: str, site: Site | None = None) -> None:
+        """Run steps by their names in STEPS, one after the other."""
+        for step in steps:
+            perform(site or self.site(), step, self.policy)
+
+    def execute(self, statement: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
+        """Run one statement as the application, or as an onlooker, and give its rows."""
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            cursor = connection.execute(statement, values or None)
+            return cursor.fetchall() if cursor.description else []
+
+    def one(self, statement: str, values: tuple[object, ...] = ()) -> Any:
+        """Give the only value of the only row."""
+        ((value,),) = self.execute(statement, values)
+        return value
+
+    @contextmanager
+    def application(self) -> Iterator[psycopg.Connection[Any]]:
+        """Open a transaction of the application, which rolls back unless it is committed."""
+        with psycopg.connect(self.dsn) as connection:
+            try:
+                yield connection
+            finally:
+                connection.rollback()
+
+    def id_at(self, ordinal: int) -> int:
+        """Give the key of a row by its place in the walk."""
+        return int(self.one("SELECT id FROM flights ORDER BY time_hour, id OFFSET %s LIMIT 1", (ordinal,)))
+
+    def state_of(self, chunk: int) -> str:
+        """Give a chunk's state in the ledger."""
+        return str(self.one("SELECT state FROM dbhygiene.chunk WHERE chunk = %s", (chunk,)))
+
+    def figures(self, chunk: int) -> dict[str, int]:
+        """Give what became of a chunk's archived rows so far."""
+        names = ("archived_rows", "purged_through", "purged", "drifted", "held", "vanished", "locked")
+        columns = ", ".join(names)
+        (row,) = self.execute(f"SELECT {columns} FROM dbhygiene.chunk WHERE chunk = %s", (chunk,))
+        return dict(zip(names, row, strict=True))
+
+    def object_paths(self, chunk: int) -> list[Path]:
+        """Give the files of the archive that won a chunk, in the order of their parts."""
+        return [self.folder / name for name, _ in _winners(self, chunk)]
+
+
+def _silent(_: str) -> None:
+    """Nobody listens to the progress."""
+
+
+def perform(site: Site, step: str, policy: Policy = POLICY) -> None:
+    """Run one step, as the Airflow task of that name would."""
+    name, _, chunk = step.partition(" ")
+    if name == "plan":
+        window = WINDOW
+        if planned_before(site, policy, window, ORIGIN) is None:
+            record_plan(site, make_plan(site, policy, window, ORIGIN))
+    elif name in ("reclaim", "report"):
+        {"reclaim": reclaim, "report": report}[name](site, RUN)
+    else:
+        {"archive": archive, "verify": verify, "purge": purge}[name](site, RUN, int(chunk))
+
+
+def lay_out(server: PostgresServer, flights_template: str, name: str) -> str:
+    """Make a database that holds the flights of the first four days of 2013, to be copied for each test."""
+    dsn = server.create_database(name)
+    with psycopg.connect(server.dsn(flights_template)) as full:
+        copy = full.cursor().copy("COPY (SELECT * FROM flights WHERE month = 1 AND day <= 4) TO STDOUT")
+        with copy as rows:
+            text = b"".join(rows)
+        columns = ", ".join(row[0] for row in full.execute(_COLUMNS).fetchall())
+    with psycopg.connect(dsn, autocommit=True) as small:
+        small.execute(f"CREATE TABLE flights ({columns}, PRIMARY KEY (id))")
+        small.execute("CREATE INDEX flights_time_hour_id ON flights (time_hour, id)")
+        with small.cursor().copy("COPY flights FROM STDIN") as loading:
+            loading.write(text)
+        small.execute("VACUUM (ANALYZE) flights")
+    return name
+
+
+_COLUMNS = """
+SELECT format('%I %s', attname, format_type(atttypid, atttypmod)) FROM pg_attribute
+WHERE attrelid = 'flights'::regclass AND attnum > 0 ORDER BY attnum
+"""
+
+
+# What must be equal
+
+
+@dataclass(frozen=True)
+class EndState:
+    """What a run leaves: the table's rows, the archive's rows, each chunk's account, and nothing lying about."""
+
+    hot_rows: str
+    archived_rows: str
+    account: tuple[tuple[object, ...], ...]
+    outcomes: tuple[tuple[object, ...], ...]
+    run_state: str
+    strangers: tuple[str, ...]
+
+
+def end_state(stage: Stage) -> EndState:
+    """Read what a run has left."""
+    outcomes = "SELECT chunk, ordinal, outcome, row_key FROM dbhygiene.outcome ORDER BY 1, 2"
+    account = (
+        "SELECT chunk, state, archived_rows, purged_through, purged, drifted, held, vanished, locked"
+        " FROM dbhygiene.chunk ORDER BY chunk"
+    )
+    return EndState(
+        hot_rows=hashlib.sha256(hot_rows(stage)).hexdigest(),
+        archived_rows=hashlib.sha256(_csv(archived_rows(stage))).hexdigest(),
+        account=tuple(stage.execute(account)),
+        outcomes=tuple(stage.execute(outcomes)),
+        run_state=str(stage.one("SELECT state FROM dbhygiene.run")),
+        strangers=tuple(sorted(strangers(stage))),
+    )
+
+
+def hot_rows(stage: Stage) -> bytes:
+    """Give all rows of the table as text, in the order of their keys."""
+    with psycopg.connect(stage.dsn) as connection:
+        copy = connection.cursor().copy("COPY (SELECT * FROM flights ORDER BY id) TO STDOUT")
+        with copy as rows:
+            return b"".join(rows)
+
+
+def archived_rows(stage: Stage) -> pa.Table:
+    """Give the rows that only the archive has: those of its objects but drifted, held, vanished and locked ones."""
+    pieces = []
+    for (chunk,) in stage.execute("SELECT chunk FROM dbhygiene.chunk ORDER BY chunk"):
+        outcomes = stage.execute("SELECT ordinal FROM dbhygiene.outcome WHERE chunk = %s", (chunk,))
+        kept_hot = {row[0] for row in outcomes}
+        for name, first in _winners(stage, chunk):
+            rows = pq.read_table(stage.folder / name, partitioning=None)
+            gone = [i for i in range(rows.num_rows) if first + i not in kept_hot]
+            pieces.append(rows.take(pa.array(gone, pa.int64())).replace_schema_metadata(None))
+    return pa.concat_tables(pieces).drop_columns([VERSION_COLUMN]).sort_by("id")
+
+
+def strangers(stage: Stage) -> Iterator[str]:
+    """Name the files of the store that are neither part of an archive that won nor a certificate."""
+    known = {f"public.flights/run={RUN}/certificate.json"}
+    for (chunk,) in stage.execute("SELECT chunk FROM dbhygiene.chunk"):
+        known |= {name for name, _ in _winners(stage, chunk)}
+    for path in stage.folder.rglob("*"):
+        if path.is_file() and str(path.relative_to(stage.folder)) not in known:
+            yield str(path.relative_to(stage.folder))
+
+
+def assert_every_row_is_accounted_for(stage: Stage, keys: set[int]) -> None:
+    """Each key is in the table or in the archive, never in both, and the ledger's sums agree with the rows.
+
+    :param keys: keys that the application has not deleted
+    """
+    hot = {row[0] for row in stage.execute("SELECT id FROM flights")}
+    cold = archived_rows(stage).column("id").to_pylist()
+    assert len(cold) == len(set(cold)), "a row is archived twice"
+    assert not hot & set(cold), "a row is in the table and counted as purged"
+    assert hot | set(cold) == keys, "a row is lost, or has risen again"
+    assert_ledger_adds_up(stage)
+
+
+def assert_ledger_adds_up(stage: Stage) -> None:
+    """Chunks, batches and outcomes tell the same story, and batches follow each other without gap or overlap."""
+    for number, state, *counts in stage.execute(
+        "SELECT chunk, state, purged_through, purged, drifted, held, vanished, locked FROM dbhygiene.chunk"
+    ):
+        through, *outcomes = counts
+        assert through == sum(outcomes), f"chunk {number} ({state}) lost count: {counts}"
+        batches = stage.execute(
+            "SELECT first_ordinal, end_ordinal FROM dbhygiene.batch WHERE chunk = %s ORDER BY batch", (number,)
+        )
+        ends = [0, *(end for _, end in batches)]
+        assert [first for first, _ in batches] == ends[:-1], f"batches of chunk {number} overlap or leave a gap"
+        assert ends[-1] == through
+        noted = dict(
+            stage.execute("SELECT outcome, count(*) FROM dbhygiene.outcome WHERE chunk = %s GROUP BY 1", (number,))
+        )
+        names = ("drifted", "held", "vanished", "locked")
+        assert noted == {name: count for name, count in zip(names, outcomes[1:], strict=True) if count}
+
+
+def keys_of(stage: Stage) -> set[int]:
+    """Give the keys that the table holds now."""
+    return {row[0] for row in stage.execute("SELECT id FROM flights")}
+
+
+def edit_plan(stage: Stage, path: tuple[str, ...], value: object) -> None:
+    """Change one entry of the plan that the ledger froze."""
+    plan = json.loads(stage.one("SELECT plan FROM dbhygiene.run"))
+    place = plan
+    for name in path[:-1]:
+        place = place[name]
+    place[path[-1]] = value
+    stage.execute("UPDATE dbhygiene.run SET plan = %s", (json.dumps(plan),))
+
+
+def place_hold(stage: Stage, predicate: str) -> None:
+    """Put rows of flights under a legal hold."""
+    stage.execute(
+        "INSERT INTO dbhygiene.hold (hold_id, table_name, predicate, reason, placed_by)"
+        " VALUES (%s, 'public.flights', %s, 'case 4711', 'legal')",
+        (predicate, predicate),
+    )
+
+
+def drop_and_copy(server: PostgresServer, name: str, template: str) -> str:
+    """Give the DSN of a fresh copy of a database under a name that may be in use."""
+    server.drop_database(name)
+    return server.create_database(name, template)
+
+
+def identifier(name: str) -> str:
+    """Quote a name for a statement."""
+    return sql.Identifier(name).as_string()
+
+
+def _winners(stage: Stage, chunk: int) -> list[tuple[str, int]]:
+    return [
+        (name, first)
+        for name, first in stage.execute(
+            "SELECT o.name, o.first_ordinal FROM dbhygiene.object o JOIN dbhygiene.chunk c USING (run_id, chunk, nonce)"
+            " WHERE c.chunk = %s AND o.state = 'written' ORDER BY o.part",
+            (chunk,),
+        )
+    ]
+
+
+def _csv(rows: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    csv.write_csv(rows, sink)
+    return sink.getvalue()

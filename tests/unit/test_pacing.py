@@ -1,0 +1,90 @@
+"""The size of batches follows the server's speed: it grows slowly, shrinks at once, and never passes its limit."""
+
+import datetime as dt
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_dbhygiene.pacing.controller import Tempo, first_tempo
+from airflow_dbhygiene.pacing.reasons import within_hours
+
+speeds = st.lists(st.floats(1, 1e7), min_size=1, max_size=60)
+
+
+def simulate(tempo: Tempo, speeds: list[float]) -> list[Tempo]:
+    """Let a server delete batch after batch at the given rows per second."""
+    return list(itertools.accumulate(speeds, lambda at, speed: at.after(at.rows, at.rows / speed), initial=tempo))
+
+
+@given(st.floats(0.01, 10), st.integers(1, 100_000), speeds)
+def test_a_batch_stays_within_its_limits(target: float, most: int, speeds: list[float]) -> None:
+    """Never more than the policy allows, never nothing."""
+    assert all(1 <= tempo.rows <= most for tempo in simulate(first_tempo(target, most), speeds))
+
+
+@given(st.floats(0.01, 10), st.integers(1, 100_000), speeds)
+def test_a_batch_grows_by_half_at_most(target: float, most: int, speeds: list[float]) -> None:
+    """One fast batch proves little."""
+    steps = itertools.pairwise(simulate(first_tempo(target, most), speeds))
+    assert all(after.rows <= before.rows * 1.5 for before, after in steps)
+
+
+@given(st.floats(0.05, 1), st.lists(st.floats(1e3, 1e6), max_size=30), st.floats(1e3, 1e6))
+def test_a_slow_batch_shrinks_the_next_one_at_once(target: float, before: list[float], slow: float) -> None:
+    """After a batch that took too long the next one is reckoned by that speed, not by a mean of better days."""
+    tempo = simulate(first_tempo(target, 20_000), before)[-1]
+    after = tempo.after(tempo.rows, tempo.rows / slow)
+    if tempo.rows / slow > target:
+        assert after.rows <= max(slow * target, 100)
+
+
+def test_it_settles_at_its_target() -> None:
+    """At a steady 40,000 rows a second a batch comes to last its quarter second."""
+    last = simulate(first_tempo(0.25, 20_000), [40_000.0] * 20)[-1]
+    assert last.rows == pytest.approx(10_000, rel=0.01)
+
+
+def test_it_recovers_after_a_storm() -> None:
+    """Slow while the server is busy, back at full size within a few dozen batches."""
+    calm, storm = [80_000.0] * 20, [500.0] * 5
+    tempos = simulate(first_tempo(0.25, 20_000), [*calm, *storm, *calm, *calm])
+    assert tempos[20].rows == 20_000
+    assert tempos[21].rows <= 125
+    assert tempos[25].rows <= 125
+    assert tempos[-1].rows == 20_000
+
+
+def test_a_batch_in_no_time_is_no_fault() -> None:
+    """The clock may not move between two readings."""
+    assert first_tempo(0.25, 1000).after(250, 0.0).rows == 375
+
+
+@pytest.mark.parametrize(
+    ("hours", "time", "inside"),
+    [
+        ("22:00-06:00", "22:00", True),
+        ("22:00-06:00", "23:59", True),
+        ("22:00-06:00", "00:00", True),
+        ("22:00-06:00", "05:59", True),
+        ("22:00-06:00", "06:00", False),
+        ("22:00-06:00", "21:59", False),
+        ("09:00-17:00", "09:00", True),
+        ("09:00-17:00", "16:59", True),
+        ("09:00-17:00", "17:00", False),
+        ("09:00-17:00", "08:59", False),
+        ("00:00-23:59", "12:00", True),
+    ],
+)
+def test_hours_hold_their_start_and_not_their_end(hours: str, time: str, inside: bool) -> None:  # noqa: FBT001 - a case
+    """Also over midnight."""
+    assert within_hours(hours, dt.time.fromisoformat(time)) is inside
+
+
+@given(st.times(), st.times(), st.times())
+def test_a_span_and_its_opposite_share_the_day(start: dt.time, end: dt.time, time: dt.time) -> None:
+    """Every minute lies in a span or in the one that goes from its end to its start, never in both."""
+    if start.strftime("%H:%M") != end.strftime("%H:%M"):
+        there, back = f"{start:%H:%M}-{end:%H:%M}", f"{end:%H:%M}-{start:%H:%M}"
+        assert within_hours(there, time) is not within_hours(back, time)

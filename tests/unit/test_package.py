@@ -1,0 +1,66 @@
+"""What the package's files promise whoever installs it."""
+
+import pkgutil
+import re
+import subprocess
+import sys
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+import airflow_dbhygiene
+
+HEAVY = ("pyarrow", "adbc_driver_manager", "adbc_driver_postgresql", "psycopg", "s3fs", "sqlglot", "numpy", "yaml.nothing")
+PROCESSED = ("policy", "dag", "operators", "sensors", "triggers", "connections", "provider_info", "errors", "version")
+MACHINE = re.compile(r"/(?:work|root|home|Users)/[A-Za-z]|~/|\b(?:localhost|127\.0\.0\.1)\b|[a-z]+\.internal\b")
+
+
+def modules(*names: str) -> list[str]:
+    """Name the package's modules below the given ones, as far as they exist."""
+    prefix = airflow_dbhygiene.__name__ + "."
+    found = [module.name for module in pkgutil.walk_packages(airflow_dbhygiene.__path__, prefix)]
+    return [each for each in found if each.removeprefix(prefix).split(".")[0] in names]
+
+
+def newly_loaded(by: str, before: str = "") -> set[str]:
+    """Name what a fresh Python has loaded after a statement, beyond what another one loads."""
+    code = f"import sys\n{before}\nold = set(sys.modules)\n{by}\nprint(*sorted(set(sys.modules) - old))"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, capture_output=True, text=True)
+    return set(done.stdout.splitlines()[-1].split()) if done.stdout.strip() else set()
+
+
+@pytest.mark.parametrize("module", ["airflow_dbhygiene", *modules(*PROCESSED)])
+def test_the_dag_processor_loads_nothing_heavy(module: str) -> None:
+    """Parsing a DAG file costs no driver, no Arrow and no SQL parser: these load when a step runs."""
+    # What Airflow itself loads is not ours to answer for.
+    needs_airflow = module.split(".")[1:2] not in ([], ["policy"], ["errors"], ["version"], ["provider_info"])
+    before = "import airflow.sdk, airflow.sdk.bases.sensor, airflow.triggers.base" if needs_airflow else ""
+    loaded = newly_loaded(f"import {module}", before)
+    assert not loaded & set(HEAVY)
+
+
+def test_the_policy_is_among_them() -> None:
+    """The test above would pass on an empty list."""
+    assert "airflow_dbhygiene.policy.model" in modules(*PROCESSED)
+    assert "pydantic" in newly_loaded("import airflow_dbhygiene.policy")
+
+
+def test_no_file_names_a_machine() -> None:
+    """Paths and addresses of whoever built it have no place in a package."""
+    root = Path(str(resources.files("airflow_dbhygiene")))
+    files = [path for path in root.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    assert len(files) > 30
+    found = {
+        str(path.relative_to(root)): match.group()
+        for path in files
+        if path.suffix in (".py", ".sql", ".yaml", ".md", ".html", ".js", ".css", ".json", ".toml")
+        if (match := MACHINE.search(path.read_text(encoding="utf-8")))
+    }
+    assert found == {}
+
+
+def test_the_ledger_scripts_are_packaged() -> None:
+    """A wheel without its migrations would fail at the first plan."""
+    folder = resources.files("airflow_dbhygiene.ledger") / "sql" / "postgresql"
+    assert [path.name[:5] for path in folder.iterdir()] == ["0001_"]
