@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import sqlglot
@@ -15,6 +16,20 @@ CLOCKS = frozenset(
     "transaction_timestamp timeofday age sysdate curdate curtime utc_timestamp utc_date utc_time unix_timestamp".split()
 )
 """Functions whose answer depends on when they are asked."""
+
+BARE_CLOCKS = frozenset(
+    "current_timestamp current_date current_time localtime localtimestamp utc_timestamp utc_date utc_time".split()
+)
+"""Those of them that need no brackets. The others may be names of columns: age, now."""
+
+CLOCK_WORDS = frozenset("now today tomorrow yesterday".split())
+"""Strings that become a moment when a server reads them as a date: ``at < 'yesterday'``."""
+_BESIDE_CLOCK_WORDS = frozenset("allballs am pm z utc gmt".split())
+_REFUSED_TOKENS = {
+    "SEMICOLON": "a semicolon",
+    "HEREDOC_STRING": "a dollar-quoted string",
+    "L_BRACE": "a brace",
+}
 
 _REFUSED: dict[type[exp.Expr], str] = {
     exp.Query: "a subquery",
@@ -30,6 +45,7 @@ _REFUSED: dict[type[exp.Expr], str] = {
     exp.Alias: "an alias",
     exp.Tuple: "a list of expressions",
     exp.Ordered: "an ORDER BY",
+    exp.Star: "a star",
 }
 _TOP = (exp.Condition, exp.Predicate, exp.Connector, exp.Not, exp.Paren)
 
@@ -44,14 +60,14 @@ def check_predicate(text: str, *, dialect: str, where: str) -> frozenset[str]:
     :raises PolicyInvalid: saying what was found
     """
     tree = _parse(text, dialect, where)
-    if not isinstance(tree, _TOP) or isinstance(tree, exp.Literal):
+    if not isinstance(tree, _TOP) or isinstance(tree, exp.Literal | exp.Null):
         raise PolicyInvalid(_message(where, text, f"it is {_kind(tree)}"))
     for node in tree.walk():
         found = next((name for kind, name in _REFUSED.items() if isinstance(node, kind)), None)
         if found and not (isinstance(node, exp.Tuple) and isinstance(node.parent, exp.In | exp.Predicate)):
             raise PolicyInvalid(_message(where, text, f"it holds {found}"))
     functions = _functions(text, dialect)
-    if clocks := sorted(functions & CLOCKS):
+    if clocks := [*sorted(functions & CLOCKS), *_clock_strings(text, dialect)]:
         fix = "Use OlderThan or Expired for age: their cutoff is fixed per run."
         raise PolicyInvalid(f"{where}: {clocks[0]} depends on when it is asked. {fix}")
     return functions
@@ -59,29 +75,47 @@ def check_predicate(text: str, *, dialect: str, where: str) -> frozenset[str]:
 
 def _parse(text: str, dialect: str, where: str) -> exp.Expr:
     try:
-        if any(token.comments for token in sqlglot.tokenize(text, read=dialect)):
+        stream = sqlglot.tokenize(text, read=dialect)
+        if any(token.comments for token in stream):
             raise PolicyInvalid(_message(where, text, "it holds a comment"))
-        trees = sqlglot.parse(text, read=dialect)
+        if found := next((fault for kind, fault in _REFUSED_TOKENS.items() if kind in _kinds(stream)), None):
+            raise PolicyInvalid(_message(where, text, f"it holds {found}"))
+        if not stream or "\0" in text:
+            raise PolicyInvalid(_message(where, text, "it is no text"))
+        return sqlglot.parse_one(text, read=dialect, into=exp.Condition)  # which never tries to read a statement
     except SqlglotError as error:
-        raise PolicyInvalid(_message(where, text, str(error).splitlines()[0])) from None
-    if len(trees) != 1 or trees[0] is None or ";" in {token.text for token in _tokens(text, dialect)}:
-        raise PolicyInvalid(_message(where, text, "it is not one expression"))
-    return trees[0]
+        raise PolicyInvalid(_message(where, text, f"it is not one expression ({_first_line(error)})")) from None
 
 
 def _functions(text: str, dialect: str) -> frozenset[str]:
     """Name what is followed by a bracket, and the clocks that need none."""
-    stream = _tokens(text, dialect)
+    stream = sqlglot.tokenize(text, read=dialect)
     called = {
         name.text.lower()
         for name, following in zip(stream, [*stream[1:], None], strict=True)
-        if name.text.lower() in CLOCKS or (following is not None and following.token_type.name == "L_PAREN")
+        if following is not None and following.token_type.name == "L_PAREN" and name.token_type.name != "STRING"
     }
-    return frozenset(name for name in called if name.isidentifier())
+    bare = {token.text.lower() for token in stream if token.token_type.name not in ("STRING", "IDENTIFIER")}
+    return frozenset(called | (bare & BARE_CLOCKS))
 
 
-def _tokens(text: str, dialect: str) -> list[Any]:
-    return [token for token in sqlglot.tokenize(text, read=dialect) if token.token_type.name != "STRING"]
+def _clock_strings(text: str, dialect: str) -> list[str]:
+    strings = [token.text for token in sqlglot.tokenize(text, read=dialect) if token.token_type.name == "STRING"]
+    words = {string: set(re.findall(r"[a-z]+", string.lower())) for string in strings}
+    return [repr(string) for string, said in words.items() if said & CLOCK_WORDS and not _tells(said)]
+
+
+def _tells(words: set[str]) -> bool:
+    """Tell whether a string says more than a date would."""
+    return bool(words - CLOCK_WORDS - _BESIDE_CLOCK_WORDS)
+
+
+def _kinds(stream: list[Any]) -> set[str]:
+    return {token.token_type.name for token in stream}
+
+
+def _first_line(error: SqlglotError) -> str:
+    return str(error).splitlines()[0]
 
 
 def _kind(tree: exp.Expr) -> str:

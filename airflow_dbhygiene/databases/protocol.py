@@ -35,12 +35,16 @@ class Column:
 
 @dataclass(frozen=True)
 class Server:
-    """Which server, in which history, answers: a version token means nothing elsewhere."""
+    """Which server, in which history, answers: a version token means nothing elsewhere.
+
+    ``transaction`` is the server's latest transaction number, which never starts again from zero.
+    """
 
     engine: str
     version: int
     system_identifier: str
     timeline: str
+    transaction: int
 
 
 @dataclass(frozen=True)

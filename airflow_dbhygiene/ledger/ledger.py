@@ -109,7 +109,7 @@ class Ledger:
         return _chunk(*rows[0])
 
     def move(self, chunk: Chunk, state: str, **fields: object) -> bool:
-        """Change a chunk's state if it still is what the caller saw: of two workers one wins.
+        """Change a chunk's state if it and its archive still are what the caller saw: of two workers one wins.
 
         :raises IllegalMove: when no chunk may ever move so
         """
@@ -118,9 +118,11 @@ class Ledger:
         sets = "".join(f", {name} = %({name})s" for name in fields)
         statement = (
             f"UPDATE dbhygiene.chunk SET state = %(to)s, changed_at = clock_timestamp(){sets}"  # noqa: S608 - our names
-            " WHERE run_id = %(run_id)s AND chunk = %(chunk)s AND state = %(from)s RETURNING chunk"
+            " WHERE run_id = %(run_id)s AND chunk = %(chunk)s AND state = %(from)s"
+            " AND nonce IS NOT DISTINCT FROM %(seen)s RETURNING chunk"
         )
-        values = {"to": state, "from": chunk.state, "run_id": chunk.run_id, "chunk": chunk.chunk, **fields}
+        seen = {"from": chunk.state, "seen": chunk.nonce, "run_id": chunk.run_id, "chunk": chunk.chunk}
+        values = {"to": state, **seen, **fields}
         return bool(self._session.execute(statement, values))
 
     # objects
@@ -175,13 +177,36 @@ class Ledger:
             )
         )
 
-    def discard_object(self, run_id: str, chunk: int, nonce: str, part: int) -> None:
-        """Record that the store no longer holds an object that did not win."""
+    def rule_out_object(self, run_id: str, chunk: int, nonce: str, part: int) -> bool:
+        """Keep an object's attempt from winning; False when it has won meanwhile."""
+        with self._session.transaction():
+            if self.chunk(run_id, chunk, lock=True).nonce == nonce:
+                return False
+            self._session.execute(
+                "UPDATE dbhygiene.object SET state = 'discarding', changed_at = clock_timestamp()"
+                " WHERE run_id = %s AND chunk = %s AND nonce = %s AND part = %s",
+                (run_id, chunk, nonce, part),
+            )
+        return True
+
+    def forget_object(self, run_id: str, chunk: int, nonce: str, part: int) -> None:
+        """Record that the store no longer holds an object that did not win.
+
+        One that was never received stays on the list for the next report: its upload may still be under way.
+        """
         self._session.execute(
             "UPDATE dbhygiene.object SET state = 'discarded', changed_at = clock_timestamp()"
-            " WHERE run_id = %s AND chunk = %s AND nonce = %s AND part = %s",
+            " WHERE run_id = %s AND chunk = %s AND nonce = %s AND part = %s AND sha256 IS NOT NULL",
             (run_id, chunk, nonce, part),
         )
+
+    def count_discarded(self, run_id: str) -> int:
+        """Count the objects that did not win and were removed."""
+        rows = self._session.execute(
+            "SELECT count(*) FROM dbhygiene.object WHERE run_id = %s AND state IN ('discarding', 'discarded')",
+            (run_id,),
+        )
+        return int(rows[0][0])
 
     # batches and outcomes
 

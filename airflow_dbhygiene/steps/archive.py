@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from airflow_dbhygiene.stores.protocol import Store
 
 _FEWEST_ROWS: Final = 1_000
-_MOST_ROWS: Final = 4_000_000
+_MOST_ROWS: Final = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,10 @@ def _write_piece(attempt: _Attempt, piece: _Piece, most: int) -> ObjectReceipt |
         file.bytes, file.sha256, piece.pairs.hexdigest(),
     )  # fmt: skip
     with database.session() as session:
-        Ledger(session).receive_object(receipt)
+        received = Ledger(session).receive_object(receipt)
+    if not received:
+        attempt.store.discard(name)
+        raise StatementTimedOut(_ruled_out(attempt.chunk))
     return receipt
 
 
@@ -161,11 +164,14 @@ def _claim(attempt: _Attempt, receipts: list[ObjectReceipt]) -> int:
             attempt.site.tell(f"{current.label} was archived by another worker: this copy will be discarded.")
             return current.archived_rows or 0
         if ledger.count_written(current, attempt.nonce) != len(receipts):
-            message = f"{current.label}: the run was reported, and this attempt's objects discarded, while it worked."
-            raise StatementTimedOut(message)
+            raise StatementTimedOut(_ruled_out(current))
         seconds = time.monotonic() - attempt.started
         ledger.move(current, ARCHIVED, nonce=attempt.nonce, archived_rows=rows, archive_seconds=seconds)
     return rows
+
+
+def _ruled_out(chunk: Chunk) -> str:
+    return f"{chunk.label}: the run was reported, and this attempt's objects discarded, while it worked."
 
 
 def _object_name(attempt: _Attempt, piece: _Piece) -> str:

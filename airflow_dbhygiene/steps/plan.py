@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _SAMPLE_BATCH: Final = 20_000
 _CAUTIOUS_SPEED: Final = 100_000.0
+MOST_TRANSACTIONS: Final = 2**31
+"""A row's version is 32 bits of a transaction number: it means one row version for this long."""
+
 WALKING: Final = {"enable_seqscan": "off", "enable_sort": "off"}
 """Planner settings under which a walk follows its index unless there is no way at all."""
 
@@ -138,7 +141,8 @@ def make_plan(site: Site, policy: Policy, window: Window, origin: dict[str, str]
 
 def record_plan(site: Site, plan: Plan) -> tuple[Ticket, ...]:
     """Freeze the plan in the ledger. A run that is recorded already stays as it is."""
-    site.open_store(plan.run.policy.archive).probe()
+    # By its name a retry finds, and removes, what a killed try has left of the probe.
+    site.open_store(plan.run.policy.archive).probe(f"_dbhygiene_probe_{plan.run.run_id}")
     with site.database.session() as session:
         migrate(site.database, session)
         with session.transaction():
@@ -172,6 +176,12 @@ def check_server(site: Site, session: Any, run: Run) -> None:
             f"run {run.run_id} was planned on server {run.server.system_identifier} timeline {run.server.timeline}, "
             f"and this is {server.system_identifier} timeline {server.timeline} (a clone, or after a failover). Row "
             f"versions mean nothing across that border: leave the run, and start a new one, which archives anew."
+        )
+        raise WrongServer(message)
+    if server.transaction - run.server.transaction > MOST_TRANSACTIONS:
+        message = (
+            f"run {run.run_id} was planned {server.transaction - run.server.transaction:,} transactions ago: row "
+            f"versions may have come round again. Leave the run, and start a new one, which archives anew."
         )
         raise WrongServer(message)
 

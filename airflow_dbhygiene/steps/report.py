@@ -53,13 +53,17 @@ def describe(report: dict[str, Any]) -> str:
 
 
 def _discard_losers(site: Site, session: Any, run: Run) -> int:
-    """Remove objects of attempts that did not win; the ledger forgets them first, so that none can win later."""
+    """Remove objects of attempts that did not win, and count all that ever were.
+
+    The ledger rules one out first, so that it cannot win any more, and forgets it when the store has: a report that is
+    killed in between leaves nothing that the next one does not find.
+    """
     ledger, store = Ledger(session), site.open_store(run.policy.archive)
-    losers = ledger.losing_objects(run.run_id)
-    for chunk, nonce, part, name in losers:
-        ledger.discard_object(run.run_id, chunk, nonce, part)
-        store.discard(name)
-    return len(losers)
+    for chunk, nonce, part, name in ledger.losing_objects(run.run_id):
+        if ledger.rule_out_object(run.run_id, chunk, nonce, part):
+            store.discard(name)
+            ledger.forget_object(run.run_id, chunk, nonce, part)
+    return ledger.count_discarded(run.run_id)
 
 
 def _certificate(session: Any, run: Run, chunks: tuple[Chunk, ...]) -> dict[str, Any]:

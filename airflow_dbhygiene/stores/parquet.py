@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import os
 import shutil
@@ -44,18 +45,16 @@ class ParquetStore:
         self._compression_level = compression_level
         self.url = url.rstrip("/")
 
-    def probe(self) -> None:
-        """Write, read and remove a tiny object.
+    def probe(self, name: str) -> None:
+        """Write, read and remove a tiny object of that name.
 
         :raises NotFound: when the bucket does not exist
         :raises PrivilegeMissing: when the credentials do not suffice
         """
-        name = f"_dbhygiene_probe_{os.urandom(8).hex()}"
         self.write_text(name, "probe")
-        with self._translated(name):
-            found = self._filesystem.cat_file(self._path(name))
-        if found != b"probe":
-            raise ArchiveDamaged(f"{self.url} does not give back what was written to it.")
+        with self._translated(name), contextlib.suppress(FileNotFoundError):  # a twin's probe may have removed it
+            if self._filesystem.cat_file(self._path(name)) != b"probe":
+                raise ArchiveDamaged(f"{self.url} does not give back what was written to it.")
         self.discard(name)
 
     @contextmanager
@@ -109,9 +108,11 @@ class ParquetStore:
         return f"{self.url}/{name}"
 
     def discard(self, name: str) -> None:
-        """Remove an object; one that is not there is no error."""
-        with self._translated(name), contextlib.suppress(FileNotFoundError):
-            self._filesystem.rm_file(self._path(name))
+        """Remove an object, and what killed uploads left of it; one that is not there is no error."""
+        with self._translated(name):
+            for path in (self._path(name), *(_unfinished(Path(self._path(name))) if self._local else ())):
+                with contextlib.suppress(FileNotFoundError):
+                    self._filesystem.rm_file(str(path))
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
@@ -161,6 +162,7 @@ def _library_errors() -> tuple[type[Exception], ...]:
 
 
 def _write_durably(source: Path, target: Path) -> None:
+    made = [folder for folder in target.parents if not folder.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_name(f".{target.name}.{os.urandom(4).hex()}")
     with source.open("rb") as reading, unfinished.open("xb") as writing:
@@ -168,8 +170,12 @@ def _write_durably(source: Path, target: Path) -> None:
         writing.flush()
         os.fsync(writing.fileno())
     unfinished.replace(target)
-    for folder in (target.parent, target.parent.parent):
+    for folder in dict.fromkeys((target.parent, target.parent.parent, *(folder.parent for folder in made))):
         _sync_folder(folder)
+
+
+def _unfinished(target: Path) -> list[Path]:
+    return list(target.parent.glob(f".{glob.escape(target.name)}.*"))
 
 
 def _sync_folder(folder: Path) -> None:

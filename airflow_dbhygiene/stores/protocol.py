@@ -28,7 +28,7 @@ class Store(Protocol):
 
     url: str
 
-    def probe(self) -> None:
+    def probe(self, name: str) -> None:
         """Fail now, with the fix, if objects cannot be written later."""
 
     def spool(

@@ -79,9 +79,13 @@ class PostgresDatabase:
     def give_way(session: PostgresSession, seconds: float) -> None:
         """Wait for others' locks no longer than this, until the transaction ends.
 
-        It lies well below deadlock_timeout (1 s), so that the server never has to choose a victim.
+        It is never more than half of deadlock_timeout, so that the server never has to choose a victim.
         """
-        session.execute("SELECT pg_catalog.set_config('lock_timeout', %s, true)", (f"{int(seconds * 1000)}ms",))
+        session.execute(
+            "SELECT pg_catalog.set_config('lock_timeout', greatest(1, least(%s, extract(epoch FROM"
+            " current_setting('deadlock_timeout')::interval) * 500))::int || 'ms', true)",
+            (int(seconds * 1000),),
+        )
 
     @staticmethod
     def quoted(name: str) -> str:

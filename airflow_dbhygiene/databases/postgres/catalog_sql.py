@@ -16,7 +16,8 @@ SELECT pg_catalog.pg_is_in_recovery(),
        pg_catalog.current_setting('transaction_read_only'),
        (SELECT system_identifier FROM pg_catalog.pg_control_system()),
        CASE WHEN NOT pg_catalog.pg_is_in_recovery()
-            THEN substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) END
+            THEN substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) END,
+       pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::bigint
 """
 
 TABLE: Final[LiteralString] = """
@@ -177,7 +178,9 @@ SELECT k.conname, k.conrelid::pg_catalog.regclass::text,
                  AND i.indkey[0:cardinality(k.conkey) - 1]::int2[] <@ k.conkey
                  AND k.conkey <@ i.indkey[0:cardinality(k.conkey) - 1]::int2[])
 FROM pg_catalog.pg_constraint k
-WHERE k.contype = 'f' AND k.confrelid = %(oid)s AND k.conparentid = 0
+WHERE k.contype = 'f' AND k.confrelid IN (SELECT oid FROM tree)
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint whole JOIN tree ON tree.oid = whole.confrelid
+                  WHERE whole.oid = k.conparentid)
 ORDER BY 2, 1
 """
 )

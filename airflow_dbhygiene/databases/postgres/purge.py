@@ -1,7 +1,7 @@
 """Deleting them: first a whole range at once, compared exactly; where that differs, row by row.
 
-The range is fast because the server walks one index and sends back each deleted row's key and version in its own
-binary form, which is compared with the same bytes made from the archive. Nothing is committed here.
+The range is fast because the server walks one index and gives all deleted rows' keys and versions back as one value, in
+its own binary form of a record, which is compared with the same bytes made from the archive. Nothing is committed here.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ import numpy as np
 import pyarrow as pa
 from psycopg import sql
 
-from airflow_dbhygiene.databases.postgres.rows import arrow_type, place_of, text_of
+from airflow_dbhygiene.databases.postgres.rows import arrow_schema, arrow_type, place_of, text_of
 from airflow_dbhygiene.databases.postgres.walk import compare
 from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Outcomes
-from airflow_dbhygiene.errors import StatementFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,8 +23,23 @@ if TYPE_CHECKING:
     from airflow_dbhygiene.databases.postgres.session import PostgresSession
     from airflow_dbhygiene.databases.protocol import Column, Selection
 
-_HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
-_TRAILER = b"\xff\xff"
+_XID = 28
+_OIDS = {
+    "boolean": 16,
+    "bytea": 17,
+    "bigint": 20,
+    "smallint": 21,
+    "integer": 23,
+    "text": 25,
+    "character": 1042,
+    "character varying": 1043,
+    "date": 1082,
+    "timestamp": 1114,
+    "timestamptz": 1184,
+}
+"""pg_type.oid of the types that a key may have natively: fixed for all versions."""
+
+_VERSION_BYTES = 4
 _DAYS_TO_2000 = 10_957
 _MICROSECONDS_TO_2000 = 946_684_800_000_000
 
@@ -36,12 +50,9 @@ def delete(session: PostgresSession, selection: Selection, rows: pa.Table, held:
     :param rows: the batch's archived keys and versions, in the order of the walk
     :param held: condition of the rows that a legal hold protects
     """
-    returned = session.copy_out(sql.SQL("COPY ({}) TO STDOUT (FORMAT binary)").format(_range(selection, rows, held)))
-    body = returned.removeprefix(_HEADER).removesuffix(_TRAILER)
-    if len(returned) - len(body) != len(_HEADER) + len(_TRAILER):
-        raise StatementFailed("the server's binary COPY has a form that this version does not know.")
+    returned: bytes = session.execute_binary(_range(selection, rows, held))[0][0] or b""
     expected = encode_keys(selection, rows)
-    return body == expected or (len(body) == len(expected) and sorted(_records(body)) == sorted(_records(expected)))
+    return returned == expected or (len(returned) == len(expected) and _same_records(selection, returned, expected))
 
 
 def delete_carefully(
@@ -62,16 +73,19 @@ def delete_carefully(
 
 
 def encode_keys(selection: Selection, rows: pa.Table) -> bytes:
-    """Write (key, version) pairs as the server's binary COPY writes ``RETURNING key, xmin``."""
-    columns = {column.name: column for column in selection.columns}
-    fields = [_field(columns[name], rows.column(name)) for name in selection.key]
+    """Write (key, version) pairs as the server's ``record_send(ROW(key, xmin))`` does, one after the other.
+
+    A record is its number of fields, then each field's type, length and binary form, all integers of four bytes.
+    """
+    fields = [_field(column, rows.column(column.name)) for column in _key_columns(selection)]
     fields.append(rows.column(VERSION_COLUMN).to_numpy().astype(">u4"))
+    types = [*map(_type_oid, _key_columns(selection)), _XID]
     if all(isinstance(field, np.ndarray) for field in fields):
-        return _fixed(fields, rows.num_rows)
-    parts = [[value.tobytes() for value in f] if isinstance(f, np.ndarray) else f for f in fields]
-    count = struct.pack(">h", len(parts))
+        return _fixed(types, fields, rows.num_rows)
+    parts = [_cells(field) if isinstance(field, np.ndarray) else field for field in fields]
+    count = struct.pack(">i", len(parts))
     return b"".join(
-        count + b"".join(struct.pack(">i", len(value)) + value for value in record)
+        count + b"".join(struct.pack(">ii", oid, len(value)) + value for oid, value in zip(types, record, strict=True))
         for record in zip(*parts, strict=True)
     )
 
@@ -80,7 +94,10 @@ def _range(selection: Selection, rows: pa.Table, held: str | None) -> sql.Compos
     parts = _parts(selection, held)
     first, last = place_of(selection, rows, 0), place_of(selection, rows, rows.num_rows - 1)
     return sql.SQL(
-        "DELETE FROM {table} WHERE {first} AND {last} AND {stale} AND ({held}) IS NOT TRUE RETURNING {key}, xmin"
+        "WITH _dbhygiene_deleted AS ("
+        "DELETE FROM {table} WHERE {first} AND {last} AND {stale} AND ({held}) IS NOT TRUE"
+        " RETURNING pg_catalog.record_send(ROW({key}, xmin)) AS pair)"
+        " SELECT pg_catalog.string_agg(pair, ''::bytea) FROM _dbhygiene_deleted"
     ).format(
         first=compare(selection, ">=", first),
         last=compare(selection, "<=", last),
@@ -168,28 +185,69 @@ def _field(column: Column, values: Any) -> Any:
         return (values.cast(pa.int32()).to_numpy() - _DAYS_TO_2000).astype(">i4")
     if pa.types.is_timestamp(kind):
         return (values.cast(pa.int64()).to_numpy() - _MICROSECONDS_TO_2000).astype(">i8")
+    if pa.types.is_decimal(kind):
+        return [f"{value:f}".encode() for value in values.to_pylist()]
     return [value if isinstance(value, bytes) else value.encode() for value in values.to_pylist()]
 
 
-def _fixed(fields: list[Any], rows: int) -> bytes:
-    layout: list[tuple[str, Any]] = [("fields", ">i2")]
+def _cells(values: Any) -> list[bytes]:
+    """Cut an array's bytes apart: its single items would lose their byte order."""
+    data, size = values.tobytes(), values.itemsize
+    return [data[start : start + size] for start in range(0, len(data), size)]
+
+
+def _fixed(types: list[int], fields: list[Any], rows: int) -> bytes:
+    layout: list[tuple[str, Any]] = [("fields", ">i4")]
     for i, field in enumerate(fields):
-        layout += [(f"length{i}", ">i4"), (f"value{i}", field.dtype)]
+        layout += [(f"type{i}", ">i4"), (f"length{i}", ">i4"), (f"value{i}", field.dtype)]
     records = np.empty(rows, dtype=layout)
     records["fields"] = len(fields)
-    for i, field in enumerate(fields):
+    for i, (oid, field) in enumerate(zip(types, fields, strict=True)):
+        records[f"type{i}"] = oid
         records[f"length{i}"] = field.dtype.itemsize
         records[f"value{i}"] = field
     return records.tobytes()
+
+
+def _same_records(selection: Selection, body: bytes, expected: bytes) -> bool:
+    """Tell whether two bodies of one length hold the same records, in whatever order the server deleted them."""
+    length = _record_length(selection)
+    if length is None:
+        return sorted(_records(body)) == sorted(_records(expected))
+    return _sorted(body, length) == _sorted(expected, length)
+
+
+def _record_length(selection: Selection) -> int | None:
+    """Give the bytes of one record, None where a key column's values have different lengths."""
+    empty = arrow_schema(selection).empty_table()
+    fields = [_field(column, empty.column(column.name)) for column in _key_columns(selection)]
+    if not all(isinstance(field, np.ndarray) for field in fields):
+        return None
+    return int(4 + sum(8 + field.dtype.itemsize for field in fields) + 8 + _VERSION_BYTES)
+
+
+def _sorted(body: bytes, length: int) -> bytes:
+    return np.sort(np.frombuffer(body, dtype=f"S{length}")).tobytes()
 
 
 def _records(body: bytes) -> Iterator[bytes]:
     position = 0
     while position < len(body):
         start = position
-        (fields,) = struct.unpack_from(">h", body, position)
-        position += 2
+        (fields,) = struct.unpack_from(">i", body, position)
+        position += 4
         for _ in range(fields):
-            (length,) = struct.unpack_from(">i", body, position)
-            position += 4 + max(length, 0)
+            (length,) = struct.unpack_from(">i", body, position + 4)
+            position += 8 + max(length, 0)
         yield body[start:position]
+
+
+def _type_oid(column: Column) -> int:
+    """Give the number that PostgreSQL itself has for the type in which a key column is returned."""
+    if column.form != "native":
+        return _OIDS["text"]
+    return _OIDS[column.type.partition("(")[0].strip() if not column.type.startswith("timestamp") else _stamp(column)]
+
+
+def _stamp(column: Column) -> str:
+    return "timestamptz" if column.type.endswith("with time zone") else "timestamp"

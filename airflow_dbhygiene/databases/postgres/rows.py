@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from airflow_dbhygiene.databases.postgres.session import Connections, PostgresSession
     from airflow_dbhygiene.databases.protocol import Bound, Column, Selection, Span
 
-_EARLIEST = {"date": -2_440_550, "timestamp": -210_866_803_200_000_000}
-"""4713 BC, before which PostgreSQL has no dates: the driver wraps infinities round to smaller numbers."""
+_FOUR_DIGIT_YEARS = {"date": (-719_162, 2_932_896), "timestamp": (-62_135_596_800_000_000, 253_402_300_799_999_999)}
+"""From the year 1 to 9999, which every reader of Parquet knows. The driver wraps infinities round to years outside."""
 
 _NATIVE: dict[str, pa.DataType] = {
     "boolean": pa.bool_(),
@@ -129,7 +129,7 @@ def _exact(selection: Selection, batch: pa.RecordBatch) -> pa.RecordBatch:
 def _cast(column: Column, values: Any) -> Any:
     wanted = arrow_type(column)
     if pa.types.is_date(wanted) or pa.types.is_timestamp(wanted):
-        _refuse_infinite(column, values)
+        _refuse_odd_years(column, values)
     if column.form != "decimal" or values.null_count == len(values):
         return values.cast(wanted)
     try:
@@ -138,11 +138,12 @@ def _cast(column: Column, values: Any) -> Any:
         raise NotLossless(_not_lossless(column, "NaN, or more digits than its type")) from error
 
 
-def _refuse_infinite(column: Column, values: Any) -> None:
+def _refuse_odd_years(column: Column, values: Any) -> None:
     kind, storage = ("date", pa.int32()) if pa.types.is_date(values.type) else ("timestamp", pa.int64())
-    smallest = pc.min(values.cast(storage)).as_py()
-    if smallest is not None and smallest < _EARLIEST[kind]:
-        raise NotLossless(_not_lossless(column, "an infinite date, or one past the year 294246"))
+    first, last = _FOUR_DIGIT_YEARS[kind]
+    found = pc.min_max(values.cast(storage)).as_py()
+    if found["min"] is not None and (found["min"] < first or found["max"] > last):
+        raise NotLossless(_not_lossless(column, "an infinite date, or one outside the years 1 to 9999"))
 
 
 def _not_lossless(column: Column, what: str) -> str:
@@ -156,6 +157,8 @@ def text_of(scalar: Any) -> str:
     """Write a key's value in the server's text form."""
     if pa.types.is_binary(scalar.type):
         return f"\\x{scalar.as_py().hex()}"
+    if pa.types.is_decimal(scalar.type):
+        return f"{scalar.as_py():f}"  # str() would write 1E-7
     try:
         return str(scalar.as_py())
     except (ValueError, OverflowError) as error:

@@ -49,7 +49,7 @@ CREATE TABLE dbhygiene.object (
     nonce             text NOT NULL,               -- of the attempt that wrote it
     part              integer NOT NULL,
     name              text NOT NULL,               -- below the store's URL; recorded before the upload begins
-    state             text NOT NULL CHECK (state IN ('intended', 'written', 'discarded')),
+    state             text NOT NULL CHECK (state IN ('intended', 'written', 'discarding', 'discarded')),
     first_ordinal     bigint,
     archived_rows     bigint,
     bytes             bigint,

@@ -1,0 +1,1 @@
+"""How fast, beside a peer and beside the physical limit, in one run."""
