@@ -18,6 +18,7 @@ VERSION = 1
 OLDEST_READER = 1
 
 _EXISTS = "SELECT pg_catalog.to_regclass('dbhygiene.migration') IS NOT NULL"
+_SCHEMA_EXISTS = "SELECT pg_catalog.to_regnamespace('dbhygiene') IS NOT NULL"
 _LOCK = "SELECT pg_catalog.pg_advisory_xact_lock(%s)"
 _MIGRATION = """
 CREATE TABLE IF NOT EXISTS dbhygiene.migration (
@@ -40,7 +41,9 @@ def migrate(database: Database, session: Any) -> None:
     with session.transaction(lock_timeout="10s"):
         session.execute(_LOCK, (_MIGRATING,))
         try:
-            session.execute("CREATE SCHEMA IF NOT EXISTS dbhygiene")
+            # IF NOT EXISTS would ask for the right to create schemas even where an administrator has made this one.
+            if not session.execute(_SCHEMA_EXISTS)[0][0]:
+                session.execute("CREATE SCHEMA dbhygiene")
             session.execute(_MIGRATION)
         except PrivilegeMissing as error:
             raise PrivilegeMissing(_grants(session, error)) from error

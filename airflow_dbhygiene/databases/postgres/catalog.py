@@ -116,7 +116,9 @@ def _columns(session: PostgresSession, oid: int, policy: Policy) -> tuple[tuple[
         raise NotFound(f"archive.as_text names {min(unknown)!r}, which is not a column of {policy.table}.")
     columns, refusals = [], []
     for name, spelled, precision, scale, types in rows:
-        form = form_of(tuple(TypeFact(*fact) for fact in types), precision, scale)
+        # The fields of a record without a type come as text: a boolean too.
+        facts = tuple(TypeFact(typename, kind, builtin == "t") for typename, kind, builtin in types)
+        form = form_of(facts, precision, scale)
         if form is None:
             refusals.append(f"column {name} has type {spelled}, whose values cannot be archived exactly.")
         columns.append(Column(name, spelled, "text" if name in as_text else form or "text"))

@@ -260,8 +260,10 @@ SELECT 'policy ' || ROW(p.polname, p.polcmd, p.polpermissive, p.polroles, p.polq
 FROM root JOIN pg_catalog.pg_policy p ON p.polrelid = root.oid
 UNION ALL
 SELECT 'key ' || ROW(k.conname, k.contype, k.conkey, k.conrelid, k.confrelid, k.confkey, k.confdeltype)::text
-FROM root JOIN pg_catalog.pg_constraint k
-  ON k.confrelid = root.oid OR (k.conrelid = root.oid AND k.contype IN ('f', 'p'))
-WHERE k.conparentid = 0
+FROM pg_catalog.pg_constraint k
+WHERE k.conrelid = (SELECT oid FROM root) AND k.contype IN ('f', 'p')
+   OR k.contype = 'f' AND k.confrelid IN (SELECT oid FROM tree)
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint whole JOIN tree ON tree.oid = whole.confrelid
+                      WHERE whole.oid = k.conparentid)
 ORDER BY 1
 """

@@ -104,7 +104,10 @@ def _select(selection: Selection, span: Span, after: Bound | None, rows: int, he
         version=sql.Identifier(VERSION_COLUMN),
         table=sql.Identifier(selection.table.schema, selection.table.table),
         rows=sql.SQL(" AND ").join(condition),
-        walk=sql.SQL(", ").join(map(sql.Identifier, selection.walk)),
+        # Qualified, or ORDER BY would take the text beside it: "k"::text is called "k" too.
+        walk=sql.SQL(", ").join(
+            sql.Identifier(selection.table.schema, selection.table.table, name) for name in selection.walk
+        ),
         n=sql.Literal(rows),
     )
 
@@ -141,7 +144,7 @@ def _cast(column: Column, values: Any) -> Any:
 def _refuse_odd_years(column: Column, values: Any) -> None:
     kind, storage = ("date", pa.int32()) if pa.types.is_date(values.type) else ("timestamp", pa.int64())
     first, last = _FOUR_DIGIT_YEARS[kind]
-    found = pc.min_max(values.cast(storage)).as_py()
+    found: Any = pc.min_max(values.cast(storage)).as_py()
     if found["min"] is not None and (found["min"] < first or found["max"] > last):
         raise NotLossless(_not_lossless(column, "an infinite date, or one outside the years 1 to 9999"))
 

@@ -97,6 +97,8 @@ class PostgresSession:
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         connection.autocommit = True
+        # Under a stricter default a batch would not see a hold that was placed while it waited.
+        connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         connection.prepare_threshold = None  # poolers in transaction mode know no prepared statements
         self.connection = connection
         self.notices: list[str] = []
