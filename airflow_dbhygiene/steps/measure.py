@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow_dbhygiene.errors import PlanRefused, PolicyInvalid
 from airflow_dbhygiene.policy.model import Matching
-from airflow_dbhygiene.steps.plan import WALKING
+from airflow_dbhygiene.steps.plan import WALKING, without_held
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,7 +88,7 @@ def _stale(site: Site, session: Any, policy: Policy, window: Window, limits: Map
     facts = database.inspect(session, policy)
     walk = database.choose_walk(session, policy, facts)
     _refuse_full_scan(policy, facts, walk)
-    predicate = database.predicate(session, policy, facts, window)
+    predicate = without_held(session, facts.name, database.predicate(session, policy, facts, window))
     found: dict[str, float] = {}
     with session.transaction(**WALKING, statement_timeout=_TIMEOUT):
         if "stale_rows" in limits:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import pendulum
@@ -23,6 +23,7 @@ from airflow_dbhygiene.steps.site import mebibytes
 if TYPE_CHECKING:
     from airflow_dbhygiene.databases.protocol import Bound
     from airflow_dbhygiene.policy import Policy
+    from airflow_dbhygiene.policy.names import TableName
     from airflow_dbhygiene.steps.site import Site
 
 _SAMPLE_BATCH: Final = 20_000
@@ -132,7 +133,8 @@ def make_plan(site: Site, policy: Policy, window: Window, origin: dict[str, str]
         selection = Selection(facts.name, facts.columns, facts.key, walk, predicate)
         draft = _Draft(site, session, policy, facts, selection)
         with session.transaction(**WALKING):
-            cut = _cut(draft)
+            unheld = replace(selection, predicate=without_held(session, selection.table, predicate))
+            cut = _cut(replace(draft, selection=unheld))
         speed = Ledger(session).rows_per_second(policy.name) if Ledger.exists(session) else None
     frozen = _frozen(draft, window, server) | {"stale_rows": cut.taken, "waiting_rows": cut.waiting}
     run = _run(draft, window, origin, frozen | {"rows_per_second": speed or _CAUTIOUS_SPEED})
@@ -217,6 +219,12 @@ def _cut(draft: _Draft) -> _Cut:
     places, taken = database.bounds(session, draft.selection, size, most)
     waiting = max(expected - taken, 1) if stale > most else 0
     return _Cut(tuple(places), size, taken, waiting)
+
+
+def without_held(session: Any, table: TableName, predicate: str) -> str:
+    """Leave out what a hold protects now. It is for counting, and never frozen: a hold may be released."""
+    held = Ledger(session).held_condition(str(table)) if Ledger.exists(session) else None
+    return f"({predicate}) AND ({held}) IS NOT TRUE" if held else predicate
 
 
 def _refusals(draft: _Draft, expected: int) -> Iterator[str]:
