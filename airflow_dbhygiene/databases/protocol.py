@@ -82,6 +82,14 @@ class Span:
 
 
 @dataclass(frozen=True)
+class Restored:
+    """How many archived rows were put back, and how many were left alone since their key exists again."""
+
+    restored: int = 0
+    existing: int = 0
+
+
+@dataclass(frozen=True)
 class Outcomes:
     """What became of archived rows, by their ordinals in the chunk's archive."""
 
@@ -111,6 +119,9 @@ class Database(Protocol):
     def share_gate(self, session: Any, /) -> None:
         """Hold off, until this transaction ends, anyone who places a legal hold."""
 
+    def close_gate(self, session: Any, /) -> None:
+        """Wait for all batches under way, and hold off new ones until this transaction ends."""
+
     def give_way(self, session: Any, seconds: float, /) -> None:
         """Wait for others' locks no longer than this, until the transaction ends."""
 
@@ -132,6 +143,9 @@ class Database(Protocol):
 
     def predicate(self, session: Any, policy: Policy, facts: Facts, window: Window, /) -> str:
         """Render the policy's stale rows within the window as one SQL condition."""
+
+    def check_condition(self, session: Any, text: str, where: str, /) -> object:
+        """Refuse SQL of a user's that is not one boolean expression; ``where`` names it in the error."""
 
     def choose_walk(self, session: Any, policy: Policy, facts: Facts, /) -> tuple[str, ...]:
         """Choose the columns whose index order the run follows."""
@@ -176,6 +190,13 @@ class Database(Protocol):
         self, session: Any, selection: Selection, rows: pa.Table, ordinals: Sequence[int], held: str | None, /
     ) -> Outcomes:
         """Match row by row without waiting, delete the identical rows, and say what became of the others."""
+
+    # putting them back
+
+    def restore_rows(
+        self, session: Any, selection: Selection, rows: pa.Table, target: TableName, where: str | None, /
+    ) -> Restored:
+        """Insert archived rows whose keys are free, and compare them with what the table then holds."""
 
     # how busy is it
 

@@ -197,6 +197,9 @@ class Policy(_Part):
     children: Literal["refuse", "skip"] = Field(
         "refuse", description="refuse when other tables' rows point at stale ones, or leave such rows out"
     )
+    restored: Literal["keep", "purge"] = Field(
+        "keep", description="whether rows that were restored from an archive stay, or may be purged again"
+    )
     reclaim: Literal["vacuum", "analyze", "none"] = Field("vacuum", description="what happens to the table afterwards")
     owner: Name = Field("airflow", description="owner of the Airflow tasks")
     tags: tuple[str, ...] = Field((), description="tags of the DAG, beside 'hygiene' and the connection id")

@@ -136,7 +136,7 @@ def _rows(attempt: _Attempt, piece: _Piece, most: int) -> Generator[pa.RecordBat
     """Read a piece, without the rows that a hold protects as of now; a later hold binds at the purge."""
     database, run = attempt.site.database, attempt.run
     with database.session() as session:
-        held = Ledger(session).held_condition(str(run.selection.table))
+        held = Ledger(session).held_condition(run.policy)
     with database.read(run.selection, attempt.chunk.span, piece.after, most, held) as batches:
         yield from batches
 

@@ -88,7 +88,7 @@ def _stale(site: Site, session: Any, policy: Policy, window: Window, limits: Map
     facts = database.inspect(session, policy)
     walk = database.choose_walk(session, policy, facts)
     _refuse_full_scan(policy, facts, walk)
-    predicate = without_held(session, facts.name, database.predicate(session, policy, facts, window))
+    predicate = without_held(session, policy, database.predicate(session, policy, facts, window))
     found: dict[str, float] = {}
     with session.transaction(**WALKING, statement_timeout=_TIMEOUT):
         if "stale_rows" in limits:

@@ -23,7 +23,6 @@ from airflow_dbhygiene.steps.site import mebibytes
 if TYPE_CHECKING:
     from airflow_dbhygiene.databases.protocol import Bound
     from airflow_dbhygiene.policy import Policy
-    from airflow_dbhygiene.policy.names import TableName
     from airflow_dbhygiene.steps.site import Site
 
 _SAMPLE_BATCH: Final = 20_000
@@ -133,7 +132,7 @@ def make_plan(site: Site, policy: Policy, window: Window, origin: dict[str, str]
         selection = Selection(facts.name, facts.columns, facts.key, walk, predicate)
         draft = _Draft(site, session, policy, facts, selection)
         with session.transaction(**WALKING):
-            unheld = replace(selection, predicate=without_held(session, selection.table, predicate))
+            unheld = replace(selection, predicate=without_held(session, policy, predicate))
             cut = _cut(replace(draft, selection=unheld))
         speed = Ledger(session).rows_per_second(policy.name) if Ledger.exists(session) else None
     frozen = _frozen(draft, window, server) | {"stale_rows": cut.taken, "waiting_rows": cut.waiting}
@@ -221,9 +220,9 @@ def _cut(draft: _Draft) -> _Cut:
     return _Cut(tuple(places), size, taken, waiting)
 
 
-def without_held(session: Any, table: TableName, predicate: str) -> str:
+def without_held(session: Any, policy: Policy, predicate: str) -> str:
     """Leave out what a hold protects now. It is for counting, and never frozen: a hold may be released."""
-    held = Ledger(session).held_condition(str(table)) if Ledger.exists(session) else None
+    held = Ledger(session).held_condition(policy) if Ledger.exists(session) else None
     return f"({predicate}) AND ({held}) IS NOT TRUE" if held else predicate
 
 

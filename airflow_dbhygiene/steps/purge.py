@@ -126,7 +126,7 @@ def _transaction(work: _Work, *, last: bool) -> Iterator[str | None]:
     with work.session.transaction(**WALKING, synchronous_commit="on" if last else "off"):
         work.site.database.share_gate(work.session)
         check_server(work.site, work.session, work.run)
-        yield Ledger(work.session).held_condition(str(work.run.selection.table))
+        yield Ledger(work.session).held_condition(work.run.policy)
 
 
 def _locked_chunk(work: _Work) -> Chunk:

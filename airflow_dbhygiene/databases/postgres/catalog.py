@@ -146,7 +146,7 @@ def _refusals(
         yield f"{child} inherits from {parent}, so that deletes reach its rows: purge the tables one by one."
     for foreign_key in foreign_keys(session, policy.table_name):
         yield from _foreign_key_refusals(foreign_key)
-    yield from _privilege_refusals(session, policy, key)
+    yield from _privilege_refusals(session, policy, table["oid"], key)
 
 
 def _kind_refusals(table: dict[str, Any]) -> Iterator[str]:
@@ -189,11 +189,12 @@ def _foreign_key_refusals(foreign_key: ForeignKey) -> Iterator[str]:
         )
 
 
-def _privilege_refusals(session: PostgresSession, policy: Policy, key: tuple[str, ...]) -> Iterator[str]:
+def _privilege_refusals(session: PostgresSession, policy: Policy, oid: int, key: tuple[str, ...]) -> Iterator[str]:
     name = quoted(session, policy.table_name)
-    select, delete, update, temporary, role, database = session.execute(
-        catalog_sql.PRIVILEGES, {"table": name, "column": key[0] if key else None}
-    )[0]
+    usage, select, delete, update, temporary, role, database = session.execute(catalog_sql.PRIVILEGES, {"oid": oid})[0]
+    if not usage:
+        schema = session.render(sql.Identifier(policy.table_name.schema))
+        yield f"role {role} may not use its schema: GRANT USAGE ON SCHEMA {schema} TO {role};"
     if not (select and delete and update):
         column = session.render(sql.Identifier(key[0])) if key else "…"
         yield f"role {role} lacks rights on it: GRANT SELECT, DELETE, UPDATE ({column}) ON {name} TO {role};"

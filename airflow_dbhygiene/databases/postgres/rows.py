@@ -35,7 +35,8 @@ _NATIVE: dict[str, pa.DataType] = {
     "bytea": pa.binary(),
     "date": pa.date32(),
 }
-_CHECK = "_dbhygiene_check"
+CHECK = "_dbhygiene_check"
+"""The temporary table beside which archived rows are compared."""
 
 
 def arrow_schema(selection: Selection) -> pa.Schema:
@@ -84,10 +85,10 @@ def differing(session: PostgresSession, selection: Selection, rows: pa.Table) ->
     :returns: how many rows the server could compare (the others have changed since), and how many of them differ
     """
     with session.transaction():
-        session.execute(_check_table(selection))
-        _load(session, rows)
+        session.execute(check_table(selection))
+        load(session, rows)
         compared, equal = session.execute(_comparison(selection))[0]
-        session.execute(sql.SQL("DROP TABLE pg_temp.{}").format(sql.Identifier(_CHECK)))
+        session.execute(sql.SQL("DROP TABLE pg_temp.{}").format(sql.Identifier(CHECK)))
     return int(compared), int(compared) - int(equal)
 
 
@@ -169,19 +170,20 @@ def text_of(scalar: Any) -> str:
         raise NotLossless(message) from error
 
 
-def _check_table(selection: Selection) -> sql.Composed:
+def check_table(selection: Selection) -> sql.Composed:
     """Make a temporary table with the table's own columns and types, and the version."""
     columns = [
         sql.SQL("{} {}").format(sql.Identifier(column.name), sql.SQL(column.type)) for column in selection.columns
     ]
     columns.append(sql.SQL("{} bigint").format(sql.Identifier(VERSION_COLUMN)))
     return sql.SQL("CREATE TEMPORARY TABLE {} ({}) ON COMMIT DROP").format(
-        sql.Identifier(_CHECK), sql.SQL(", ").join(columns)
+        sql.Identifier(CHECK), sql.SQL(", ").join(columns)
     )
 
 
-def _load(session: PostgresSession, rows: pa.Table) -> None:
-    statement = sql.SQL("COPY pg_temp.{} FROM STDIN (FORMAT csv, NULL '')").format(sql.Identifier(_CHECK))
+def load(session: PostgresSession, rows: pa.Table) -> None:
+    """Copy archived rows into the temporary table."""
+    statement = sql.SQL("COPY pg_temp.{} FROM STDIN (FORMAT csv, NULL '')").format(sql.Identifier(CHECK))
     with translated(), session.connection.cursor() as cursor, cursor.copy(statement) as copy:
         for batch in rows.to_batches(max_chunksize=10_000):
             copy.write(_csv(batch))
@@ -213,7 +215,7 @@ def _comparison(selection: Selection) -> sql.Composed:
     ).format(
         hot_row=row("hot"),
         archived_row=row("archived"),
-        check=sql.Identifier(_CHECK),
+        check=sql.Identifier(CHECK),
         hot=hot,
         keys=sql.SQL(" AND ").join(
             sql.SQL("hot.{0} = archived.{0}").format(sql.Identifier(name)) for name in selection.key

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import adbc_driver_manager.dbapi
 import psycopg
@@ -18,6 +18,7 @@ Query = str | sql.Composable
 SETTINGS: Mapping[str, object] = {
     "application_name": "airflow-dbhygiene",
     "row_security": "off",  # an error instead of silently filtered rows
+    "client_encoding": "UTF8",  # as Arrow and Parquet have it, whatever the database's own
     "TimeZone": "UTC",
     "DateStyle": "ISO, YMD",
     "IntervalStyle": "postgres",
@@ -99,6 +100,8 @@ class PostgresSession:
         connection.autocommit = True
         # Under a stricter default a batch would not see a hold that was placed while it waited.
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+        if connection.info.encoding != "utf-8":
+            connection.execute("SET client_encoding = 'UTF8'")
         connection.prepare_threshold = None  # poolers in transaction mode know no prepared statements
         self.connection = connection
         self.notices: list[str] = []
@@ -115,6 +118,11 @@ class PostgresSession:
         with translated(), self.connection.transaction():
             self.execute(settings_query({**SETTINGS, **settings}, self.version))
             yield
+
+    @staticmethod
+    def rollback() -> NoReturn:
+        """Undo the transaction that it is called in, and go on behind it."""
+        raise psycopg.Rollback
 
     def execute(self, statement: Query, values: Sequence[object] | Mapping[str, object] = ()) -> list[tuple[Any, ...]]:
         """Run one statement with bound values and give all its rows."""
