@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg import sql
 
 from airflow_dbhygiene.databases.postgres import catalog_sql
-from airflow_dbhygiene.databases.postgres.types import form_of
+from airflow_dbhygiene.databases.postgres.types import TypeFact, form_of
 from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Column, Facts, Server
 from airflow_dbhygiene.errors import NotFound, ReadOnlyServer
 
@@ -19,15 +19,6 @@ if TYPE_CHECKING:
     from airflow_dbhygiene.databases.postgres.session import PostgresSession
     from airflow_dbhygiene.policy.model import Policy
     from airflow_dbhygiene.policy.names import TableName
-
-
-@dataclass(frozen=True)
-class TypeFact:
-    """A type: its name, pg_type.typtype ("A" for an array), and whether PostgreSQL itself brings it."""
-
-    name: str
-    kind: str
-    builtin: bool
 
 
 @dataclass(frozen=True)
