@@ -41,7 +41,7 @@ STATEMENTS = [
     *("DELETE FROM t", "DROP TABLE t", "UPDATE t SET a = 1", "INSERT INTO t VALUES (1)", "TRUNCATE t", "VACUUM t"),
     *("SELECT 1", "SELECT true", "WITH x AS (SELECT 1) SELECT * FROM x", "VALUES (1)", "TABLE t", "CALL p()"),
     *("CREATE TABLE x (a int)", "ALTER TABLE t DROP a", "GRANT ALL ON t TO x", "COPY t TO '/x'", "SET a = 1"),
-    *("DO $$ BEGIN END $$", "LOCK t", "COMMIT", "BEGIN", "EXPLAIN SELECT 1", "SHOW a", "EXECUTE x", "NOTIFY x"),
+    *("DO $$ BEGIN END $$", "LOCK t", "COMMIT WORK", "EXPLAIN SELECT 1", "SHOW a", "EXECUTE x", "NOTIFY x"),
 ]
 SEVERAL = [
     *("a = 1; DELETE FROM t", "a = 1;", ";", "; a = 1", "a = 1; b = 2", "a = ';' ; DROP TABLE t", "a = 1;;", "a;--"),
@@ -96,7 +96,8 @@ def test_the_corpus_is_large() -> None:
         ("at < 'yesterday'", "'yesterday' depends on when it is asked. Use OlderThan or Expired"),
         ("a IN (SELECT 1)", "a subquery"),
         ("a = 1 -- b", "a comment"),
-        ("a = 1; b = 2", "not one expression"),
+        ("a = 1; b = 2", "a semicolon"),
+        ("a = 1 b = 2", "not one expression"),
         ("a = %s", "placeholder"),
     ],
 )
