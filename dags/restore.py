@@ -24,6 +24,6 @@ with DAG(
         chunks="{{ params.chunks }}",
         where="{{ params.where }}",
         into="{{ params.into }}",
-        dry_run_only="{{ params.dry_run }}",
+        dry_run="{{ params.dry_run }}",
         retries=4,
     )

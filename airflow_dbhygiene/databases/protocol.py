@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from airflow_dbhygiene.policy.model import Policy
+    from airflow_dbhygiene.policy.model import Expired, OlderThan, Policy
     from airflow_dbhygiene.policy.moments import Window
     from airflow_dbhygiene.policy.names import TableName
 
@@ -206,7 +206,9 @@ class Database(Protocol):
     def table_sizes(self, session: Any, table: TableName, /) -> dict[str, int]:
         """Give live and dead tuples, and bytes of table and indexes."""
 
-    def oldest_age_seconds(self, session: Any, table: TableName, column: str, condition: str, /) -> float | None:
+    def oldest_age_seconds(
+        self, session: Any, table: TableName, stale: OlderThan | Expired, condition: str, /
+    ) -> float | None:
         """Give the age of the oldest stale row; None when no row is stale."""
 
     def replica_lag_seconds(self, session: Any, /) -> tuple[str, float] | None:

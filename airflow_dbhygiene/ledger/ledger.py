@@ -25,7 +25,8 @@ RESTORE = "restore"
 
 _CHUNK = """
 SELECT run_id, chunk, state, label, lower_bound, upper_bound, planned_rows, nonce, archived_rows,
-       purged_through, purged, drifted, held, vanished, locked, purge_seconds
+       purged_through, purged, drifted, held, vanished, locked, purge_seconds,
+       extract(epoch FROM clock_timestamp() - changed_at)::float8
 FROM dbhygiene.chunk
 """
 _OBJECT = """

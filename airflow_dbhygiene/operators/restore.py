@@ -24,10 +24,10 @@ class RestoreOperator(HygieneOperator):
     :param chunks: chunk numbers such as "3" or "2-5"; empty means all (templated)
     :param where: SQL condition over the table's columns that narrows the rows down; empty means all (templated)
     :param into: schema.table to put the rows into; empty means where they came from (templated)
-    :param dry_run_only: count what would come back, and change nothing (templated)
+    :param dry_run: count what would come back, and change nothing (templated)
     """
 
-    template_fields: Sequence[str] = ("conn_id", "run", "chunks", "where", "into", "dry_run_only")
+    template_fields: Sequence[str] = ("conn_id", "run", "chunks", "where", "into", "is_dry_run")
     template_fields_renderers = {"where": "sql"}  # noqa: RUF012 - Airflow's own form
 
     def __init__(  # noqa: PLR0913 - what to put back, all named
@@ -38,7 +38,7 @@ class RestoreOperator(HygieneOperator):
         chunks: str = "",
         where: str = "",
         into: str = "",
-        dry_run_only: bool | str = False,
+        dry_run: bool | str = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -47,7 +47,7 @@ class RestoreOperator(HygieneOperator):
         self.chunks = chunks
         self.where = where
         self.into = into
-        self.dry_run_only = dry_run_only
+        self.is_dry_run = dry_run
 
     def connection_id(self) -> str:
         """Name the Airflow connection of the database."""
@@ -64,7 +64,7 @@ class RestoreOperator(HygieneOperator):
             chunks=parse_chunks(self.chunks),
             where=_given(self.where),
             into=_given(self.into),
-            dry_run=str(self.dry_run_only).lower() in ("true", "1", "yes"),
+            dry_run=str(self.is_dry_run).lower() in ("true", "1", "yes"),
         )
         return asdict(restore(site, wish))
 

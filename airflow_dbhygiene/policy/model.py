@@ -158,7 +158,8 @@ class Pace(_Part):
     max_replica_lag_seconds: PositiveSeconds | None = Field(None, description="pause while a standby is further behind")
     hours: Hours | None = Field(None, description="span of the day in which rows are purged: '22:00-06:00'")
     zone: Zone = Field("UTC", description="zone of the hours")
-    max_pause_seconds: PositiveSeconds = Field(900, description="a longer pause ends the task, which is retried")
+    max_pause_seconds: PositiveSeconds = Field(60, description="a longer pause frees the worker: the task is deferred")
+    max_idle_seconds: PositiveSeconds = Field(86_400, description="a chunk that has not moved for longer fails")
 
 
 class Notify(_Part):

@@ -63,10 +63,10 @@ class Plan:
             f"table         {selection.table}, about {total:,} rows, {table_bytes}",
             f"cutoff        {run.cutoff or 'none: no age matters'}" + (f", since {run.since}" if run.since else ""),
             f"stale         {self.stale_rows:,} rows in {len(self.chunks)} chunks, {mebibytes(self.estimated_bytes)}",
-            f"waiting       about {self.waiting_rows:,} more rows, for the next run",
+            *([f"waiting       about {self.waiting_rows:,} more rows, for the next run"] if self.waiting_rows else []),
             f"walk          {', '.join(selection.walk)}",
             f"archive       {run.policy.archive.url}",
-            f"estimate      {self.estimated_seconds:,.0f} s by one worker",
+            f"estimate      {self.estimated_seconds:,.0f} s of one worker's time, without Airflow's own",
             *(f"warning       {warning}" for warning in self.facts.warnings),
             "rows          " + selection.predicate.replace("\n", "\n              "),
         ]
@@ -281,7 +281,7 @@ def _chunks(run: Run, cut: _Cut) -> Iterator[Chunk]:
         left -= rows
         if rows:
             span = Span(lower, upper if left or cut.waiting else None)
-            yield Chunk(run.run_id, number, PLANNED, label(number, span), span, rows)
+            yield Chunk(run.run_id, number, PLANNED, label(number, span, run.cutoff), span, rows)
         lower = upper
 
 

@@ -38,7 +38,9 @@ def test_the_dag_processor_loads_nothing_heavy() -> None:
     assert not newly_loaded(f"import {ours}", airflow) & set(HEAVY)
 
 
-@pytest.mark.parametrize("module", ["airflow_dbhygiene.policy", "airflow_dbhygiene.errors", "airflow_dbhygiene.policy.files"])
+@pytest.mark.parametrize(
+    "module", ["airflow_dbhygiene.policy", "airflow_dbhygiene.errors", "airflow_dbhygiene.policy.files"]
+)
 def test_a_policy_needs_no_airflow(module: str) -> None:
     """Policies are written and checked where no Airflow is, and cost nothing to load."""
     assert not newly_loaded(f"import {module}") & {*HEAVY, "airflow", "sqlalchemy"}

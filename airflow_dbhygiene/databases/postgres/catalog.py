@@ -31,6 +31,7 @@ class ForeignKey:
     our_columns: tuple[str, ...]
     action: str
     indexed: bool
+    readable: bool
 
 
 _ACTIONS = {"c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT"}
@@ -86,7 +87,7 @@ def foreign_keys(session: PostgresSession, table: TableName) -> tuple[ForeignKey
     """Give the foreign keys of any table that point at ours."""
     oid = _table(session, table)["oid"]
     rows = session.execute(catalog_sql.FOREIGN_KEYS, {"oid": oid})
-    return tuple(ForeignKey(n, c, tuple(cc), tuple(oc), a, i) for n, c, cc, oc, a, i in rows)
+    return tuple(ForeignKey(n, c, tuple(cc), tuple(oc), *rest) for n, c, cc, oc, *rest in rows)
 
 
 def _table(session: PostgresSession, name: TableName) -> dict[str, Any]:
@@ -173,6 +174,11 @@ def _foreign_key_refusals(foreign_key: ForeignKey) -> Iterator[str]:
             f"foreign key {foreign_key.name} of {foreign_key.child} ({columns}) is ON DELETE {action}: it would change "
             f"rows that were not archived. Make it NO ACTION."
         )
+    if not foreign_key.readable:
+        yield (
+            f"foreign key {foreign_key.name} of {foreign_key.child} points at it, and this role may not read that "
+            f"table: GRANT SELECT ON {foreign_key.child}."
+        )
     if not foreign_key.indexed:
         yield (
             f"foreign key {foreign_key.name} of {foreign_key.child} has no index on ({columns}): each deleted row "
@@ -182,7 +188,8 @@ def _foreign_key_refusals(foreign_key: ForeignKey) -> Iterator[str]:
 
 def _privilege_refusals(session: PostgresSession, policy: Policy, oid: int, key: tuple[str, ...]) -> Iterator[str]:
     name = quoted(session, policy.table_name)
-    usage, select, delete, update, temporary, role, database = session.execute(catalog_sql.PRIVILEGES, {"oid": oid})[0]
+    rights = session.execute(catalog_sql.PRIVILEGES, {"oid": oid})[0]
+    usage, select, delete, update, temporary, maintain, role, database = rights
     if not usage:
         schema = session.render(sql.Identifier(policy.table_name.schema))
         yield f"role {role} may not use its schema: GRANT USAGE ON SCHEMA {schema} TO {role};"
@@ -191,6 +198,11 @@ def _privilege_refusals(session: PostgresSession, policy: Policy, oid: int, key:
         yield f"role {role} lacks rights on it: GRANT SELECT, DELETE, UPDATE ({column}) ON {name} TO {role};"
     if not temporary:
         yield f"role {role} may not create temporary tables: GRANT TEMPORARY ON DATABASE {database} TO {role};"
+    if not maintain and policy.reclaim != "none":
+        yield (
+            f"role {role} may not {policy.reclaim} it, which only its owner may: GRANT MAINTAIN ON {name} TO {role}; "
+            f"(PostgreSQL 17), or set the policy's reclaim to 'none' and leave it to autovacuum."
+        )
 
 
 def _warnings(session: PostgresSession, table: dict[str, Any]) -> Iterator[str]:

@@ -179,7 +179,8 @@ SELECT k.conname, k.conrelid::pg_catalog.regclass::text,
                JOIN pg_catalog.pg_am am ON am.oid = ic.relam AND am.amname IN ('btree', 'hash')
                WHERE i.indrelid = k.conrelid AND i.indisvalid AND i.indpred IS NULL
                  AND i.indkey[0:cardinality(k.conkey) - 1]::int2[] <@ k.conkey
-                 AND k.conkey <@ i.indkey[0:cardinality(k.conkey) - 1]::int2[])
+                 AND k.conkey <@ i.indkey[0:cardinality(k.conkey) - 1]::int2[]),
+       pg_catalog.has_table_privilege(k.conrelid, 'SELECT')
 FROM pg_catalog.pg_constraint k
 WHERE k.contype = 'f' AND k.confrelid IN (SELECT oid FROM tree)
   AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint whole JOIN tree ON tree.oid = whole.confrelid
@@ -194,6 +195,11 @@ SELECT pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE'),
        pg_catalog.has_table_privilege(c.oid, 'DELETE'),
        pg_catalog.has_any_column_privilege(c.oid, 'UPDATE'),
        pg_catalog.has_database_privilege(pg_catalog.current_database(), 'TEMPORARY'),
+       pg_catalog.pg_has_role(c.relowner, 'USAGE')
+           OR pg_catalog.pg_has_role((SELECT datdba FROM pg_catalog.pg_database
+                                      WHERE datname = pg_catalog.current_database()), 'USAGE')
+           OR CASE WHEN pg_catalog.current_setting('server_version_num')::int >= 170000
+                   THEN pg_catalog.has_table_privilege(c.oid, 'MAINTAIN') ELSE false END,
        pg_catalog.quote_ident(current_user),
        pg_catalog.quote_ident(pg_catalog.current_database())
 FROM pg_catalog.pg_class c WHERE c.oid = %(oid)s

@@ -77,7 +77,9 @@ def translate(error: Exception) -> errors.HygieneError:
     state = getattr(error, "sqlstate", None)
     text = " ".join(str(error).split())
     if state is None or state.startswith("08"):
-        return errors.DatabaseUnavailable(f"the database did not answer: {text}. Is it up, and its address right?")
+        return errors.DatabaseUnavailable(
+            f"the database did not answer: {text}. Is it up, and are address and login right?"
+        )
     if state in ("28P01", "28000"):
         return errors.PrivilegeMissing(f"the database refused the login: {text}. Correct the Airflow connection.")
     kind: type[errors.HygieneError] = _TERMINAL.get(state) or _TRANSIENT.get(state) or errors.StatementFailed
@@ -93,10 +95,19 @@ def translated() -> Iterator[None]:
         raise translate(error) from error
 
 
+def refuse_if(stopped: threading.Event) -> None:
+    """Begin nothing more once the task was told to stop: a cancelled query looks like a timeout, and steps go on.
+
+    :raises DatabaseUnavailable: since a retry goes on where this try stopped
+    """
+    if stopped.is_set():
+        raise errors.DatabaseUnavailable("the task was told to stop: its queries were cancelled. A retry goes on.")
+
+
 class PostgresSession:
     """One connection. Outside ``transaction`` every statement commits by itself."""
 
-    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+    def __init__(self, connection: psycopg.Connection[Any], stopped: threading.Event | None = None) -> None:
         connection.autocommit = True
         # Under a stricter default a batch would not see a hold that was placed while it waited.
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
@@ -104,6 +115,7 @@ class PostgresSession:
             connection.execute("SET client_encoding = 'UTF8'")
         connection.prepare_threshold = None  # poolers in transaction mode know no prepared statements
         self.connection = connection
+        self._stopped = stopped or threading.Event()
         self.notices: list[str] = []
         connection.add_notice_handler(lambda notice: self.notices.append(notice.message_primary or ""))
 
@@ -126,12 +138,14 @@ class PostgresSession:
 
     def execute(self, statement: Query, values: Sequence[object] | Mapping[str, object] = ()) -> list[tuple[Any, ...]]:
         """Run one statement with bound values and give all its rows."""
+        refuse_if(self._stopped)
         with translated():
             cursor = self.connection.execute(statement, values or None)  # type: ignore[arg-type]
             return cursor.fetchall() if cursor.description else []
 
     def execute_binary(self, statement: sql.Composed) -> list[tuple[Any, ...]]:
         """Run one statement and take its rows in the server's binary form, which is half the size for bytes."""
+        refuse_if(self._stopped)
         with translated():
             return self.connection.execute(statement, binary=True).fetchall()
 
@@ -147,7 +161,8 @@ class Connections:
         self._connect = connect
         self._in_use: set[psycopg.Connection[Any]] = set()
         self._reading: set[int] = set()
-        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._lock = threading.RLock()  # a signal may call cancel while this very thread holds it
 
     @contextmanager
     def session(self) -> Iterator[PostgresSession]:
@@ -157,7 +172,7 @@ class Connections:
             with self._lock:
                 self._in_use.add(connection)
             try:
-                yield PostgresSession(connection)
+                yield PostgresSession(connection, self._stopped)
             finally:
                 with self._lock:
                     self._in_use.discard(connection)
@@ -168,6 +183,7 @@ class Connections:
         """Open a read-only connection that gives Arrow data."""
         import adbc_driver_postgresql.dbapi as adbc  # noqa: PLC0415 - only the archive step needs it
 
+        refuse_if(self._stopped)
         with translated(), self._connect() as known:
             conninfo = psycopg.conninfo.make_conninfo(**known.info.get_parameters(), password=known.info.password)
             version = known.info.server_version
@@ -183,7 +199,8 @@ class Connections:
                     self._reading.discard(pid)
 
     def cancel(self) -> None:
-        """Cancel what every open connection is running."""
+        """Cancel what every open connection is running, and let none begin anything more."""
+        self._stopped.set()
         with self._lock:
             connections, pids = tuple(self._in_use), tuple(self._reading)
         for connection in connections:
