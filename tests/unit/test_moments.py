@@ -77,14 +77,14 @@ def test_a_windowed_policy_takes_the_interval_and_nothing_else() -> None:
 )
 def test_a_windowed_policy_without_interval_is_refused(moments: Moments) -> None:
     """The message names the timetable that brings one."""
-    with pytest.raises(CutoffRefused, match="no data interval.*CronDataIntervalTimetable"):
+    with pytest.raises(CutoffRefused, match=r"no data interval.*CronDataIntervalTimetable"):
         resolve_window(policy(window="interval"), moments)
 
 
 @pytest.mark.parametrize("end", [day(9), day(8)], ids=["zero width", "backwards"])
 def test_an_interval_without_width_is_refused(end: DateTime) -> None:
     """A bare cron string gives intervals of no width: they would purge nothing, for ever, in green."""
-    with pytest.raises(CutoffRefused, match="no width.*CronDataIntervalTimetable"):
+    with pytest.raises(CutoffRefused, match=r"no width.*CronDataIntervalTimetable"):
         resolve_window(policy(window="interval"), Moments(interval_start=day(9), interval_end=end))
 
 

@@ -153,6 +153,11 @@ def _kind_refusals(table: dict[str, Any]) -> Iterator[str]:
         yield "row security would hide rows from this role: use a role with BYPASSRLS, or the owner."
     if table["encoding"] == "SQL_ASCII":
         yield "the database's encoding is SQL_ASCII: its text may be no text at all, and would not come back equal."
+    elif table["encoding"] != "UTF8":
+        yield (
+            f"the database's encoding is {table['encoding']}, which cannot hold all that the ledger writes: move it to "
+            f"a database with encoding UTF8."
+        )
     if table["row_estimate"] is None:
         yield "its number of rows is unknown, so that guard.max_fraction cannot be checked: run ANALYZE on it once."
 
