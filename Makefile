@@ -34,7 +34,12 @@ check: setup ## Lint, types, layers and unit tests: under 3 minutes
 
 .PHONY: test
 test: check ## All of check, then the tests on real servers: under 35 minutes
-	$(RUN) pytest tests --ignore=tests/unit $(PARALLEL)
+	$(RUN) pytest tests --ignore=tests/unit --ignore=tests/system $(PARALLEL)
+	$(RUN) pytest tests/system
+
+.PHONY: faults
+faults: setup ## Kill, cut, damage and overtake the steps at every single point, of which test takes a share
+	FAULTS_SHARE=1 $(RUN) pytest tests/faults
 
 .PHONY: demo
 demo: setup ## Archive and purge real flights before your eyes, in an Airflow of its own

@@ -21,6 +21,7 @@ from typing import Any
 import psycopg
 
 from benchmarks.job import HALF
+from tests.servers.airflow import AirflowServer
 from tests.servers.data import load_orders
 from tests.servers.postgres import PostgresServer
 from tests.servers.s3 import S3Server
@@ -160,8 +161,6 @@ class timed:  # noqa: N801 - reads as a word behind "with"
 
 def empty_dag_run() -> None:
     """Tell what Airflow itself takes for a DAG run of one task that does nothing."""
-    from tests.servers.airflow import AirflowServer
-
     with tempfile.TemporaryDirectory() as folder:
         dags = Path(folder) / "dags"
         dags.mkdir()

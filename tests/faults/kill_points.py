@@ -31,7 +31,6 @@ from fsspec.implementations.local import LocalFileSystem
 from psycopg import sql
 
 from airflow_dbhygiene.errors import Transient
-from airflow_dbhygiene.stores import parquet
 from tests.faults.stage import POLICY, Stage, perform
 from tests.servers.cache import PROJECT_ROOT
 
@@ -169,7 +168,6 @@ class Forge:
 
 def serve() -> None:
     """Read orders and questions until there are no more."""
-    parquet.pq.ParquetFile  # noqa: B018 - lazily loaded parts of Arrow are loaded before the first fork
     for line in sys.stdin:
         question = json.loads(line)
         answer = _fork(Order(**question["order"])) if "order" in question else _wait(**question)
@@ -244,7 +242,7 @@ def _locked_row(order: Order) -> Iterator[None]:
             if seconds:
                 application.rollback()
 
-        time.sleep = release
+        setattr(time, "sleep", release)  # noqa: B010 - mypy would not have it otherwise
         yield
 
 
@@ -302,7 +300,7 @@ class Points:
         self._wrap_copied_rows()
 
         @contextmanager
-        def copy(cursor: Any, statement: sql.Composable, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        def copy(cursor: Any, statement: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
             with self.around(_kind_of(cursor, statement)), begin_copy(cursor, statement, *args, **kwargs) as copying:
                 yield copying
 
@@ -319,9 +317,12 @@ class Points:
                 self.reach("upload", "amid")
                 writing.write(content[len(content) // 2 :])
 
-        psycopg.Cursor.copy = copy  # type: ignore[method-assign, assignment]
-        adbc_driver_manager.dbapi.Cursor.fetch_record_batch = batches
-        shutil.copyfileobj = copy_bytes  # type: ignore[assignment]
+        for owner, name, function in (
+            (psycopg.Cursor, "copy", copy),
+            (adbc_driver_manager.dbapi.Cursor, "fetch_record_batch", batches),
+            (shutil, "copyfileobj", copy_bytes),
+        ):
+            setattr(owner, name, function)
 
     def _wrap_copied_rows(self) -> None:
         """Put a point before a first and then every 200th row that a COPY brings."""
@@ -332,7 +333,7 @@ class Points:
                 self.reach("DELETE", "amid")
             return read(copying)
 
-        psycopg.Copy.read = reading  # type: ignore[method-assign]
+        setattr(psycopg.Copy, "read", reading)  # noqa: B010 - mypy would not have it otherwise
 
 
 def _kind_of(_cursor: Any, statement: Any, *_: object) -> str:

@@ -35,7 +35,7 @@ from airflow_dbhygiene.stores.parquet import ParquetStore
 if TYPE_CHECKING:
     from tests.servers.postgres import PostgresServer
 
-CUTOFF: Final = "2013-01-04T05:00:00Z"
+CUTOFF: Final = pendulum.datetime(2013, 1, 4, 5)
 """Where New York's fourth of January begins: what left on the first three days is stale."""
 
 STALE_ROWS: Final = 2_699
@@ -49,7 +49,7 @@ POLICY: Final = Policy(
     name="flights",
     conn_id="shop_pg",
     table="public.flights",
-    stale=OlderThan("time_hour", keep="30 days"),
+    stale=OlderThan(column="time_hour", keep="30 days"),
     archive=Parquet("file:///cold/flights", object_bytes=1),
     guard=Guard(max_fraction=1, min_chunk_rows=CHUNK_ROWS),
     # A batch is reckoned in rows alone, however slow the machine; the first is a quarter of the largest.
@@ -58,7 +58,7 @@ POLICY: Final = Policy(
     ),
     reclaim="analyze",
 )
-WINDOW: Final = resolve_window(POLICY, Moments(explicit=pendulum.parse(CUTOFF).add(days=30)))  # type: ignore[union-attr]
+WINDOW: Final = resolve_window(POLICY, Moments(explicit=CUTOFF.add(days=30)))
 ORIGIN: Final = {"dag": "flights_hygiene", "dag_run": "faults"}
 RUN: Final = run_id_of(POLICY, WINDOW, ORIGIN)
 

@@ -169,21 +169,22 @@ def test_the_undisturbed_run_takes_every_path(rehearsal: Rehearsal) -> None:
 
 
 @pytest.mark.parametrize(
-    ("step", "remote"),
+    ("step", "store"),
     [
-        *[(step, False) for step in ("plan", "archive 1", "verify 1", "purge 1", "reclaim", "report")],
-        pytest.param("archive 1", True, id="archive 1 to a remote store"),
+        *((step, "local") for step in ("plan", "archive 1", "verify 1", "purge 1", "reclaim", "report")),
+        *((step, "remote") for step in ("plan", "archive 1", "report")),
     ],
 )
 def test_a_killed_step_is_made_good_by_its_retry(
-    rehearsal: Rehearsal, step: str, remote: bool, capsys: pytest.CaptureFixture[str]
+    rehearsal: Rehearsal, step: str, store: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Whatever the point, the retry leaves the rows, the archive and the counts of the undisturbed run."""
+    remote = store == "remote"
     details: dict[str, Any] = {"remote": remote, "locked_row": rehearsal.locked_row if step == "purge 1" else None}
     points = rehearsal.forge.run(rehearsal.before(step, "killed"), step, **details).succeeded().points
-    if remote:  # the rest is the same as for a local folder
-        points = tuple(point for point in points if point.kind == "upload")
-    tally, faults = Tally(step), []
+    if remote:  # the rest is as it is with a local folder
+        points = tuple(point for point in points if point.kind in ("upload", "fetch", "remove"))
+    tally, faults = Tally(f"{step}, {store} store"), []
     for point in chosen(points, step):
         stage = rehearsal.before(step, "killed")
         assert rehearsal.forge.run(stage, step, at=point, **details).signal == signal.SIGKILL, f"{point} was not met"

@@ -8,7 +8,7 @@ import pytest
 from tests.servers.airflow import AirflowServer
 from tests.servers.postgres import PostgresServer
 from tests.servers.s3 import S3Server
-from tests.system.lab import DATABASES, Lab, connections, create_role
+from tests.system.lab import DATABASES, Lab, Servers, connections, create_role
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -23,11 +23,12 @@ def dags_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def fragile_postgres() -> Iterator[PostgresServer]:
-    """Return a PostgreSQL that tests may stop and start: nobody else uses it."""
-    with PostgresServer.start() as server:
-        create_role(server)
-        yield server
+def servers(postgres: PostgresServer, s3: S3Server) -> Iterator[Servers]:
+    """Return the servers behind Airflow's connections; one PostgreSQL is for tests that stop it and start it again."""
+    with PostgresServer.start() as fragile:
+        for server in (postgres, fragile):
+            create_role(server)
+        yield Servers(postgres, fragile, s3)
 
 
 @pytest.fixture(scope="session")
@@ -41,30 +42,26 @@ def airflow(
     tmp_path_factory: pytest.TempPathFactory,
     dags_folder: Path,
     notes_folder: Path,
-    postgres: PostgresServer,
-    fragile_postgres: PostgresServer,
-    s3: S3Server,
+    servers: Servers,
 ) -> Iterator[AirflowServer]:
-    """Return the running Airflow of the whole session."""
-    create_role(postgres)
-    known = connections(postgres, fragile_postgres, s3)
+    """Return the running Airflow of the whole session.
+
+    Its metadata are in PostgreSQL: on SQLite a backfill that meets the scheduler is refused, or kills the scheduler.
+    """
+    known = connections(servers)
     pools = {f"hygiene_{conn_id}": 3 for conn_id in (*DATABASES, "fragile_pg")}
     env = {"NOTES_FOLDER": str(notes_folder)}
     home = tmp_path_factory.mktemp("airflow")
-    with AirflowServer.start(home, dags_folder, connections=known, pools=pools, env=env) as server:
+    metadata = servers.postgres.create_database("airflow").replace("postgresql://", "postgresql+psycopg://")
+    with AirflowServer.start(
+        home, dags_folder, connections=known, pools=pools, env=env, database_url=metadata
+    ) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def lab(
-    airflow: AirflowServer,
-    dags_folder: Path,
-    notes_folder: Path,
-    postgres: PostgresServer,
-    fragile_postgres: PostgresServer,
-    s3: S3Server,
-) -> Lab:
+def lab(airflow: AirflowServer, dags_folder: Path, notes_folder: Path, servers: Servers) -> Lab:
     """Return all that a system test works with."""
-    lab = Lab(airflow, postgres, fragile_postgres, s3, dags_folder, notes_folder)
+    lab = Lab(airflow, servers.postgres, servers.fragile, servers.s3, dags_folder, notes_folder)
     lab.create_databases()
     return lab

@@ -1,0 +1,28 @@
+"""How many of all points a run of the tests takes: a share by default, all of them in `make faults`."""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+from collections.abc import Iterable
+from typing import Final
+
+from tests.faults.kill_points import Point
+
+SHARE: Final = float(os.environ.get("FAULTS_SHARE", "0.2"))
+"""The part of the points that is taken; 1 takes all, and nothing is left to chance."""
+
+SEED: Final = os.environ.get("FAULTS_SEED") or secrets.token_hex(4)
+"""Chooses them: the same seed chooses the same."""
+
+NOTE: Final = "all points" if SHARE >= 1 else f"a share of the points: FAULTS_SHARE={SHARE:g} FAULTS_SEED={SEED}"
+
+
+def chosen(points: Iterable[Point], what: str) -> list[Point]:
+    """Give the points, or the share of them that was asked for."""
+    unique = list(dict.fromkeys(points))
+    if SHARE >= 1:
+        return unique
+    wanted = min(max(round(len(unique) * SHARE), 1), len(unique))
+    return random.Random(f"{SEED}/{what}").sample(unique, wanted)  # noqa: S311 - a choice that can be repeated

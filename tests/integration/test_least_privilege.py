@@ -1,0 +1,93 @@
+"""The whole job runs under a role that has the documented rights, and no other."""
+
+import psycopg
+import pytest
+
+from airflow_dbhygiene.errors import PlanRefused, PrivilegeMissing
+from airflow_dbhygiene.policy import Pace
+from airflow_dbhygiene.steps.reclaim import reclaim
+from tests.integration.test_refusals import make_role
+from tests.job import Job
+
+GRANTS = {
+    "USAGE": "GRANT USAGE ON SCHEMA shop TO {role}",
+    "SELECT": "GRANT SELECT ON shop.events TO {role}",
+    "DELETE": "GRANT DELETE ON shop.events TO {role}",
+    "UPDATE": "GRANT UPDATE (id) ON shop.events TO {role}",
+    "TEMPORARY": "GRANT TEMPORARY ON DATABASE {database} TO {role}",
+}
+
+
+def move(job: Job) -> None:
+    """Put the table where no right comes by itself."""
+    job.execute("CREATE SCHEMA shop; ALTER TABLE events SET SCHEMA shop; REVOKE ALL ON SCHEMA public FROM PUBLIC")
+
+
+def test_the_documented_rights_are_enough(job: Job) -> None:
+    """Plan, archive, full verification, fast and careful purge, report: by a role that owns its ledger alone."""
+    move(job)
+    role = make_role(job, *GRANTS.values(), ledger=True)
+    policy = role.policy(table="shop.events", reclaim="none")
+    tickets = role.start(policy)
+    job.execute("INSERT INTO shop.events VALUES (20000, '2023-01-02 00:30+00', 'late')")
+    certificate = role.finish(tickets)
+    assert (certificate["state"], certificate["rows_purged"]) == ("done", 3_000 + 1)
+    assert job.one("SELECT count(*) FROM shop.events WHERE at < '2023-05-06'") == 0
+
+
+@pytest.mark.parametrize("missing", GRANTS)
+def test_each_of_them_is_needed_and_named(job: Job, missing: str) -> None:
+    """Without one the plan refuses, names it, and has changed nothing."""
+    move(job)
+    grants = [grant for name, grant in GRANTS.items() if name != missing]
+    role = make_role(job, *grants, ledger=True)
+    with pytest.raises(PlanRefused, match=f"GRANT [^;]*{missing}") as refused:
+        role.start(role.policy(table="shop.events", reclaim="none"))
+    assert len(refused.value.refusals) == 1
+    assert job.one("SELECT count(*) FROM pg_class WHERE relnamespace = 'dbhygiene'::regnamespace") == 0
+
+
+@pytest.mark.parametrize("action", ["vacuum", "analyze"])
+def test_a_reclaim_that_the_server_would_skip_is_refused(job: Job, action: str) -> None:
+    """PostgreSQL only warns: the task would be green, and the table would grow. So the plan says it beforehand."""
+    move(job)
+    role = make_role(job, *GRANTS.values(), ledger=True)
+    with pytest.raises(PlanRefused, match=f"may not {action} it.*GRANT MAINTAIN ON .*reclaim to 'none'"):
+        role.start(role.policy(table="shop.events", reclaim=action))
+
+
+def test_a_reclaim_that_the_server_skips_is_an_error(job: Job) -> None:
+    """Should the right be lost after the plan, the task fails in place of the server's mere warning."""
+    move(job)
+    role = make_role(job, GRANTS["USAGE"], GRANTS["TEMPORARY"], ledger=True)
+    job.execute(f"ALTER TABLE shop.events OWNER TO {role.told[0]}")
+    (ticket, *_) = role.start(role.policy(table="shop.events", reclaim="vacuum"))
+    job.execute("ALTER TABLE shop.events OWNER TO postgres")
+    with pytest.raises(PrivilegeMissing, match=r"the server skipped shop\.events.*table's owner.*reclaim to 'none'"):
+        reclaim(role.site, ticket.run)
+
+
+def test_the_owner_needs_no_grant_on_the_table(job: Job) -> None:
+    """An owner may vacuum too."""
+    move(job)
+    role = make_role(job, GRANTS["USAGE"], GRANTS["TEMPORARY"], ledger=True)
+    job.execute(f"ALTER TABLE shop.events OWNER TO {role.told[0]}")
+    assert role.run(role.policy(table="shop.events", reclaim="vacuum"))["rows_purged"] == 3_000
+
+
+def test_a_role_that_may_not_see_the_lag_is_told_so(job: Job) -> None:
+    """A limit that cannot be read must not read as "no lag"; without a standby there is nothing to see."""
+    move(job)
+    role = make_role(job, *GRANTS.values(), ledger=True)
+    policy = role.policy(table="shop.events", reclaim="none", pace=Pace(max_replica_lag_seconds=5))
+    assert role.run(policy)["rows_purged"] == 3_000
+
+
+def test_nothing_of_the_job_is_left_in_the_session(job: Job) -> None:
+    """No connection, no lock, no temporary table remains."""
+    move(job)
+    role = make_role(job, *GRANTS.values(), ledger=True)
+    role.run(role.policy(table="shop.events", reclaim="none"))
+    with psycopg.connect(job.dsn) as onlooker:
+        sessions = onlooker.execute("SELECT count(*) FROM pg_stat_activity WHERE usename = %s", (role.told[0],))
+        assert sessions.fetchone() == (0,)
