@@ -80,6 +80,10 @@ class Ledger:
             raise NotFound(message)
         return run
 
+    def lock_run(self, run_id: str) -> None:
+        """Keep twins from reporting the run until the transaction ends."""
+        self._session.execute("SELECT run_id FROM dbhygiene.run WHERE run_id = %s FOR UPDATE", (run_id,))
+
     def report_run(self, run_id: str, state: str, report: str, sha256: str) -> None:
         """Close a run with its certificate."""
         self._session.execute(

@@ -144,7 +144,7 @@ class Guard(_Part):
     max_rows: PositiveInt = Field(5_000_000, description="rows a run takes; what is beyond waits for the next run")
     max_fraction: Fraction = Field(0.5, description="refuse when more of the table than this is stale")
     max_chunks: int = Field(64, ge=1, le=1024, description="mapped task groups per run")
-    min_chunk_rows: PositiveInt = Field(50_000, description="a chunk is not cut smaller than this")
+    min_chunk_rows: PositiveInt = Field(100_000, description="a chunk is not cut smaller than this")
     allow_full_scan: bool = Field(default=False, description="work without an index on the age column")
 
 

@@ -214,7 +214,8 @@ def _cut(draft: _Draft) -> _Cut:
     if refusals:
         raise PlanRefused(str(draft.facts.name), refusals)
     most = min(stale, guard.max_rows)
-    size = max(math.ceil(most / guard.max_chunks), guard.min_chunk_rows)
+    chunks = min(guard.max_chunks, max(most // guard.min_chunk_rows, 1))
+    size = math.ceil(most / chunks)
     places, taken = database.bounds(session, draft.selection, size, most)
     waiting = max(expected - taken, 1) if stale > most else 0
     return _Cut(tuple(places), size, taken, waiting)

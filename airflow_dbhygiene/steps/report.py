@@ -25,15 +25,17 @@ def report(site: Site, run_id: str) -> dict[str, Any]:
     """
     with site.database.session() as session:
         ledger = Ledger(session)
-        run, chunks = ledger.existing_run(run_id), ledger.chunks(run_id)
+        run = ledger.existing_run(run_id)
         store = site.open_store(run.policy.archive)
         discard_losers(session, store, run_id)
-        certificate = _certificate(session, run, chunks) | {"objects_discarded": ledger.count_discarded(run_id)}
-        text = json.dumps(certificate, indent=2, ensure_ascii=False, sort_keys=True)
-        name = f"{folder_of(run)}/certificate.json"
-        address = store.write_text(name, text) if chunks else None
-        sha256 = hashlib.sha256(text.encode()).hexdigest()
-        ledger.report_run(run_id, certificate["state"], text, sha256)
+        with session.transaction():
+            ledger.lock_run(run_id)  # store and ledger get the same certificate, though a twin writes one too
+            chunks = ledger.chunks(run_id)
+            certificate = _certificate(session, run, chunks) | {"objects_discarded": ledger.count_discarded(run_id)}
+            text = json.dumps(certificate, indent=2, ensure_ascii=False, sort_keys=True)
+            address = store.write_text(f"{folder_of(run)}/certificate.json", text) if chunks else None
+            sha256 = hashlib.sha256(text.encode()).hexdigest()
+            ledger.report_run(run_id, certificate["state"], text, sha256)
     return certificate | {"certificate": address, "certificate_sha256": sha256}
 
 

@@ -102,11 +102,13 @@ class ParquetStore:
                 yield file
 
     def write_text(self, name: str, text: str) -> str:
-        """Put a small text beside the objects; give its address."""
+        """Put a small text beside the objects, in place of what killed tries left of it; give its address."""
         with tempfile.TemporaryDirectory(prefix="dbhygiene-") as folder:
             path = Path(folder) / "text"
             path.write_text(text, encoding="utf-8")
             self.upload(Spooled(path, 0, path.stat().st_size, ""), name)
+        for leftover in _unfinished(Path(self._path(name))) if self._local else ():
+            leftover.unlink(missing_ok=True)
         return f"{self.url}/{name}"
 
     def discard(self, name: str) -> None:
@@ -175,7 +177,10 @@ def _write_durably(source: Path, target: Path) -> None:
         shutil.copyfileobj(reading, writing, _COPY_BYTES)
         writing.flush()
         os.fsync(writing.fileno())
-    unfinished.replace(target)
+    try:
+        unfinished.replace(target)
+    except FileNotFoundError as error:
+        raise StoreUnavailable(f"{target}: a report has removed this upload before it was finished.") from error
     for folder in dict.fromkeys((target.parent, target.parent.parent, *(folder.parent for folder in made))):
         _sync_folder(folder)
 

@@ -343,7 +343,7 @@ def _kind_of(_cursor: Any, statement: Any, *_: object) -> str:
         return "DELETE"
     if words[0] in ("INSERT", "UPDATE", "DELETE", "CREATE", "--") and "dbhygiene" in text:
         return "ledger write"
-    return "lock of the chunk" if "FOR UPDATE" in text else "statement"
+    return "row lock" if "FOR UPDATE" in text else "statement"
 
 
 def _kind_of_exit(_transaction: Any, error: object = None, *_: object) -> str:

@@ -137,7 +137,7 @@ def _overtake(forge: Forge, stage: Stage, step: str, point: Point, meanwhile: tu
     if not first.stopped():
         yield "the point was not met"
         return
-    if stage.one(_CHUNKS_UNDER_LOCK):  # then the other has to wait until the first goes on
+    if stage.one(_LEDGER_UNDER_LOCK):  # then the other has to wait until the first goes on
         second = forge.start(stage, *meanwhile)
         time.sleep(0.05)
         first.go_on()
@@ -151,9 +151,10 @@ def _overtake(forge: Forge, stage: Stage, step: str, point: Point, meanwhile: tu
         forge.run(stage, "report").succeeded()
 
 
-_CHUNKS_UNDER_LOCK = """
+_LEDGER_UNDER_LOCK = """
 SELECT count(*) FROM pg_locks
-WHERE relation = 'dbhygiene.chunk'::regclass AND mode IN ('RowShareLock', 'RowExclusiveLock')
+WHERE relation IN ('dbhygiene.chunk'::regclass, 'dbhygiene.run'::regclass)
+  AND mode IN ('RowShareLock', 'RowExclusiveLock')
   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
 
