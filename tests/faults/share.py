@@ -10,7 +10,7 @@ from typing import Final
 
 from tests.faults.kill_points import Point
 
-SHARE: Final = float(os.environ.get("FAULTS_SHARE", "0.2"))
+SHARE: Final = float(os.environ.get("FAULTS_SHARE", "0.15"))
 """The part of the points that is taken; 1 takes all, and nothing is left to chance."""
 
 SEED: Final = os.environ.get("FAULTS_SEED") or secrets.token_hex(4)
