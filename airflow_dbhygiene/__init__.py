@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         PurgeOperator,
         ReclaimOperator,
         ReportOperator,
+        RestoreOperator,
         VerifyOperator,
         policy_asset,
     )
@@ -32,6 +33,7 @@ _HOMES = {
         "PurgeOperator",
         "ReclaimOperator",
         "ReportOperator",
+        "RestoreOperator",
         "VerifyOperator",
         "policy_asset",
     ),
@@ -63,6 +65,7 @@ __all__ = [
     "PurgeOperator",
     "ReclaimOperator",
     "ReportOperator",
+    "RestoreOperator",
     "VerifyOperator",
     "__version__",
     "dags_from_folder",

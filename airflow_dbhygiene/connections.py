@@ -72,6 +72,8 @@ def open_store(archive: Parquet) -> Store:
     from airflow_dbhygiene.stores.parquet import ParquetStore  # noqa: PLC0415
 
     path = ObjectStoragePath(archive.url)
+    if path.conn_id:
+        _connection(path.conn_id)  # else the amazon provider would quietly use the machine's own credentials
     try:
         filesystem = path.fs
     except (ImportError, ValueError) as error:

@@ -163,7 +163,7 @@ def _flow(policy: Policy, *, at_least: Mapping[str, float] | None, on_below: Lit
     as_of = "{{ params.get('as_of') or '' }}"
     sense = ClutterSensor(task_id="sense", policy=policy, at_least=at_least, on_below=on_below, as_of=as_of)
     dry_run = "{{ params.get('dry_run', false) }}"
-    plan = PlanOperator(task_id="plan", policy=policy, as_of=as_of, plan_only=dry_run)
+    plan = PlanOperator(task_id="plan", policy=policy, as_of=as_of, dry_run=dry_run)
     run = f"{{{{ ti.xcom_pull(task_ids='{plan.task_id}', key='run') or '' }}}}"
     chunks = _chunk.expand(ticket=plan.output)
     reclaim = ReclaimOperator(task_id="reclaim", conn_id=policy.conn_id, run=run, trigger_rule="none_failed")

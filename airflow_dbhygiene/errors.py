@@ -14,6 +14,7 @@ HygieneError
 │   ├── ReadOnlyServer          the server is a standby or read-only
 │   ├── NotLossless             a value cannot be archived exactly
 │   ├── ArchiveDamaged          the store no longer holds what was written
+│   ├── Idle                    pauses left a chunk no time to move for too long
 │   ├── IllegalMove             a step was called in a state that does not allow it
 │   └── LedgerIncompatible      the ledger was written by a newer version
 └── Transient                   a retry may help: Airflow retries with back-off
@@ -99,6 +100,10 @@ class NotLossless(Terminal):
 
 class ArchiveDamaged(Terminal):
     """The store no longer holds what was written."""
+
+
+class Idle(Terminal):
+    """Pauses left a chunk no time to move for too long."""
 
 
 class IllegalMove(Terminal):

@@ -38,7 +38,9 @@ late_flights = Policy(
     archive=Parquet("s3://cold_store@cold/late_flights"),
 )
 
-with DAG("flights_explicit", schedule=None, start_date=START, tags=["hygiene"], default_args={"pool": "hygiene_shop_pg"}):
+with DAG(
+    "flights_explicit", schedule=None, start_date=START, tags=["hygiene"], default_args={"pool": "hygiene_shop_pg"}
+):
     sense = ClutterSensor(task_id="sense", policy=early_flights, at_least={"stale_rows": 1_000})
     plan = PlanOperator(task_id="plan", policy=early_flights)
 

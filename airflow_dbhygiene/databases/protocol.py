@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from airflow_dbhygiene.policy.model import Policy
+    from airflow_dbhygiene.policy.model import Expired, OlderThan, Policy
     from airflow_dbhygiene.policy.moments import Window
     from airflow_dbhygiene.policy.names import TableName
 
@@ -82,6 +82,14 @@ class Span:
 
 
 @dataclass(frozen=True)
+class Restored:
+    """How many archived rows were put back, and how many were left alone since their key exists again."""
+
+    restored: int = 0
+    existing: int = 0
+
+
+@dataclass(frozen=True)
 class Outcomes:
     """What became of archived rows, by their ordinals in the chunk's archive."""
 
@@ -99,14 +107,14 @@ class Session(Protocol):
         self,
         *,
         walking: bool = False,
-        durable: bool = True,
+        durable: bool | None = None,
         statement_seconds: float | None = None,
         lock_seconds: float | None = None,
     ) -> AbstractContextManager[None]:
         """Commit on leaving, roll back on an exception.
 
         :param walking: make the planner follow the walk's index
-        :param durable: whether the commit waits for the disk, where the engine lets one choose
+        :param durable: whether the commit waits for the disk, where the engine lets one choose; None: its own default
         :param statement_seconds: how long a statement may take
         :param lock_seconds: how long it waits for others' locks
         """
@@ -119,6 +127,9 @@ class Session(Protocol):
 
     def insert_new(self, table: str, row: Mapping[str, object]) -> bool:
         """Insert a row; False when its key is there already."""
+
+    def rollback(self) -> NoReturn:
+        """Undo the transaction that it is called in, and go on behind it."""
 
 
 class Database(Protocol):
@@ -146,6 +157,9 @@ class Database(Protocol):
     def ledger_grant(self, session: Any, /) -> str:
         """Give the statement by which an administrator makes the ledger's schema for us."""
 
+    def close_gate(self, session: Any, /) -> None:
+        """Wait for all batches under way, and hold off new ones until this transaction ends."""
+
     def give_way(self, session: Any, seconds: float, /) -> None:
         """Wait for others' locks no longer than this, until the transaction ends."""
 
@@ -167,6 +181,9 @@ class Database(Protocol):
 
     def predicate(self, session: Any, policy: Policy, facts: Facts, window: Window, /) -> str:
         """Render the policy's stale rows within the window as one SQL condition."""
+
+    def check_condition(self, session: Any, text: str, where: str, /) -> object:
+        """Refuse SQL of a user's that is not one boolean expression; ``where`` names it in the error."""
 
     def choose_walk(self, session: Any, policy: Policy, facts: Facts, /) -> tuple[str, ...]:
         """Choose the columns whose index order the run follows."""
@@ -212,6 +229,13 @@ class Database(Protocol):
     ) -> Outcomes:
         """Match row by row without waiting, delete the identical rows, and say what became of the others."""
 
+    # putting them back
+
+    def restore_rows(
+        self, session: Any, selection: Selection, rows: pa.Table, target: TableName, where: str | None, /
+    ) -> Restored:
+        """Insert archived rows whose keys are free, and compare them with what the table then holds."""
+
     # how busy is it
 
     def clock(self, session: Any, /) -> float:
@@ -220,7 +244,9 @@ class Database(Protocol):
     def table_sizes(self, session: Any, table: TableName, /) -> dict[str, int]:
         """Give live and dead tuples, and bytes of table and indexes."""
 
-    def oldest_age_seconds(self, session: Any, table: TableName, column: str, condition: str, /) -> float | None:
+    def oldest_age_seconds(
+        self, session: Any, table: TableName, stale: OlderThan | Expired, condition: str, /
+    ) -> float | None:
         """Give the age of the oldest stale row; None when no row is stale."""
 
     def replica_lag_seconds(self, session: Any, /) -> tuple[str, float] | None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from airflow_dbhygiene.databases.protocol import Outcomes, Server, Span
+from airflow_dbhygiene.databases.protocol import Outcomes, Restored, Server, Span
 from airflow_dbhygiene.errors import IllegalMove, LedgerIncompatible, NotFound
 from airflow_dbhygiene.ledger.migrations import version_of
 from airflow_dbhygiene.ledger.moves import MOVES, PURGING
@@ -20,9 +20,13 @@ from airflow_dbhygiene.ledger.records import (
 )
 from airflow_dbhygiene.policy.model import Policy
 
+RESTORE = "restore"
+"""Who places the holds over restored rows."""
+
 _CHUNK = """
 SELECT run_id, chunk, state, label, lower_bound, upper_bound, planned_rows, nonce, archived_rows,
-       purged_through, purged, drifted, held, vanished, locked, purge_seconds
+       purged_through, purged, drifted, held, vanished, locked, purge_seconds,
+       changed_at, CURRENT_TIMESTAMP(6)
 FROM dbhygiene.chunk
 """
 _OBJECT = """
@@ -41,7 +45,7 @@ class Ledger:
 
     def record_run(self, run: Run, chunks: Sequence[Chunk]) -> bool:
         """Freeze a plan. A second worker with the same plan loses quietly: False."""
-        inserted = self._session.insert_new(
+        inserted: bool = self._session.insert_new(
             "dbhygiene.run",
             {
                 "run_id": run.run_id, "policy": run.policy.name, "table_name": str(run.selection.table),
@@ -258,14 +262,69 @@ class Ledger:
         )
         return tuple(row[0] for row in rows)
 
+    def left_out(self, chunk: Chunk) -> frozenset[int]:
+        """Give the ordinals of archived rows that were not purged: whatever reads the archive leaves them out."""
+        rows = self._session.execute(
+            "SELECT ordinal FROM dbhygiene.outcome WHERE run_id = %s AND chunk = %s", (chunk.run_id, chunk.chunk)
+        )
+        return frozenset(row[0] for row in rows)
+
+    # restores
+
+    def restored_through(self, restore_id: str, chunk: Chunk) -> int:
+        """Give the ordinal up to which a restore has dealt with a chunk."""
+        rows = self._session.execute(
+            "SELECT coalesce(max(end_ordinal), 0) FROM dbhygiene.restore WHERE restore_id = %s AND chunk = %s",
+            (restore_id, chunk.chunk),
+        )
+        return int(rows[0][0])
+
+    def record_restore(self, restore_id: str, chunk: Chunk, target: str, span: range, restored: Restored) -> None:
+        """Write a restored batch's receipt, in the transaction that puts the rows back."""
+        self._session.execute(
+            "INSERT INTO dbhygiene.restore"
+            " (restore_id, run_id, chunk, first_ordinal, end_ordinal, target, restored, existing)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
+            (
+                restore_id, chunk.run_id, chunk.chunk, span.start, span.stop, target, restored.restored,
+                restored.existing,
+            ),
+        )  # fmt: skip
+        self._session.execute(
+            "UPDATE dbhygiene.run SET restored_at = CURRENT_TIMESTAMP(6) WHERE run_id = %s", (chunk.run_id,)
+        )
+
+    def restored(self, restore_id: str) -> Restored:
+        """Add a restore's batches up."""
+        rows = self._session.execute(
+            "SELECT coalesce(sum(restored), 0), coalesce(sum(existing), 0) FROM dbhygiene.restore WHERE restore_id = %s",
+            (restore_id,),
+        )
+        return Restored(*map(int, rows[0]))
+
     # holds and pauses
 
-    def held_condition(self, table: str) -> str | None:
-        """Give one SQL condition for all rows that a legal hold protects, None without a hold."""
+    def place_hold(self, hold_id: str, table: str, predicate: str, reason: str, placed_by: str) -> None:
+        """Protect rows from every purge, from its next batch on; a hold that stands already stays as it is."""
+        row = {
+            "hold_id": hold_id,
+            "table_name": table,
+            "predicate": predicate,
+            "reason": reason,
+            "placed_by": placed_by,
+        }
+        if not self._session.insert_new("dbhygiene.hold", row):
+            self._session.execute(
+                "UPDATE dbhygiene.hold SET released_at = NULL, released_by = NULL WHERE hold_id = %s", (hold_id,)
+            )
+
+    def held_condition(self, policy: Policy) -> str | None:
+        """Give one SQL condition for all rows that a hold protects from a policy, None without a hold."""
         rows = self._session.execute(
             "SELECT predicate FROM dbhygiene.hold WHERE table_name = %s AND released_at IS NULL"
-            " AND (until_at IS NULL OR until_at > CURRENT_TIMESTAMP(6)) ORDER BY hold_id",
-            (table,),
+            " AND (until_at IS NULL OR until_at > CURRENT_TIMESTAMP(6)) AND (%s = 'keep' OR placed_by <> %s)"
+            " ORDER BY hold_id",
+            (policy.table, policy.restored, RESTORE),
         )
         return " OR ".join(f"((\n{row[0]}\n) IS NOT FALSE)" for row in rows) or None
 
@@ -375,8 +434,9 @@ def _run(run_id: str, state: str, plan_text: str, origin: str) -> Run:
 
 
 def _chunk(*row: Any) -> Chunk:
-    run_id, chunk, state, label, lower, upper, *rest = row
-    return Chunk(run_id, chunk, state, label, Span(bound_from_json(lower), bound_from_json(upper)), *rest)
+    run_id, chunk, state, label, lower, upper, *rest, changed_at, now = row
+    idle = max((now - changed_at).total_seconds(), 0.0)
+    return Chunk(run_id, chunk, state, label, Span(bound_from_json(lower), bound_from_json(upper)), *rest, idle)
 
 
 def _counts(outcomes: Outcomes) -> dict[str, int]:

@@ -39,8 +39,9 @@ def migrate(database: Database, session: Any) -> None:
         return
     with database.changing_ledger(session):
         try:
-            if not session.execute(_SCHEMA):  # whoever may not create one is given one
-                session.execute("CREATE SCHEMA IF NOT EXISTS dbhygiene")
+            # IF NOT EXISTS would ask for the right to create schemas even where an administrator has made this one.
+            if not session.execute(_SCHEMA):
+                session.execute("CREATE SCHEMA dbhygiene")
             session.execute(_MIGRATION.format(moment=_MOMENT[database.engine]))
         except PrivilegeMissing as error:
             message = f"the ledger's schema cannot be made: {error}. An administrator runs once: "

@@ -33,7 +33,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Chunk:
-    """A chunk's place in the walk, its state, and the outcomes of its rows so far."""
+    """A chunk's place in the walk, its state, and the outcomes of its rows so far.
+
+    ``idle_seconds`` is the time since its row in the ledger changed last.
+    """
 
     run_id: str
     chunk: int
@@ -50,6 +53,7 @@ class Chunk:
     vanished: int = 0
     locked: int = 0
     purge_seconds: float = 0.0
+    idle_seconds: float = 0.0
 
 
 @dataclass(frozen=True)

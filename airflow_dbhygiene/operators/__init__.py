@@ -2,6 +2,7 @@
 
 from airflow_dbhygiene.operators.chunk import ArchiveOperator, PurgeOperator, VerifyOperator
 from airflow_dbhygiene.operators.plan import PlanOperator
+from airflow_dbhygiene.operators.restore import RestoreOperator
 from airflow_dbhygiene.operators.run import ReclaimOperator, ReportOperator, policy_asset
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "PurgeOperator",
     "ReclaimOperator",
     "ReportOperator",
+    "RestoreOperator",
     "VerifyOperator",
     "policy_asset",
 ]

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import random
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
 
+from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
+
+from airflow_dbhygiene.errors import Paused
 from airflow_dbhygiene.operators.step import ChunkOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_dbhygiene.steps.site import Site
+
+
+_WAKE_SECONDS: Final = (60.0, 180.0)
 
 
 class ArchiveOperator(ChunkOperator):
@@ -41,6 +49,8 @@ class VerifyOperator(ChunkOperator):
 class PurgeOperator(ChunkOperator):
     """Delete one chunk's archived rows in paced batches. Returns what became of them.
 
+    A pause that outlasts the policy's ``pace.max_pause_seconds`` defers the task: it holds no worker meanwhile.
+
     :param chunk: a chunk's descriptor as ``PlanOperator`` returns it
     """
 
@@ -48,5 +58,14 @@ class PurgeOperator(ChunkOperator):
         """Call the step."""
         from airflow_dbhygiene.steps.purge import purge  # noqa: PLC0415
 
-        chunk = purge(site, self.chunk["run"], self.chunk["chunk"])
+        try:
+            chunk = purge(site, self.chunk["run"], self.chunk["chunk"])
+        except Paused as pause:
+            self.log.info("%s Deferred: the worker is free, and the task looks again soon.", pause)
+            delay = timedelta(seconds=random.uniform(*_WAKE_SECONDS))  # noqa: S311 - so that a thousand do not wake at once
+            self.defer(trigger=TimeDeltaTrigger(delay), method_name="resume")
         return {name: getattr(chunk, name) for name in ("purged", "drifted", "held", "vanished")}
+
+    def resume(self, context: Context, event: Any = None) -> Any:  # noqa: ARG002 - the time that has come
+        """Go on from the ledger, after a pause."""
+        return self.execute(context)

@@ -20,7 +20,7 @@ def _page(ti_key: TaskInstanceKey, task_id: str, tab: str) -> str:
 
 @attrs.define()
 class CertificateLink(BaseOperatorLink):
-    """Leads to the certificate: the report task's XCom."""
+    """Leads to the report and its certificate, as they were rendered."""
 
     @property
     def name(self) -> str:
@@ -29,7 +29,7 @@ class CertificateLink(BaseOperatorLink):
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """Give the page's address."""
-        return _page(ti_key, operator.task_id, "xcom")
+        return _page(ti_key, operator.task_id, "rendered_templates")
 
 
 @attrs.define()

@@ -27,21 +27,19 @@ class PlanOperator(HygieneOperator):
     :param policy: what is stale, where it goes, and how carefully
     :param as_of: the moment that keep counts back from, in ISO 8601; default is the end of the data interval, the
         partition's date, or the moment when the run was due (templated)
-    :param plan_only: a dry run: print the plan and stop: nothing is written, and no chunk is returned (templated)
+    :param dry_run: print the plan and stop: nothing is written, and no chunk is returned (templated)
     """
 
-    template_fields: Sequence[str] = ("as_of", "plan_only", "policy_json", "policy_digest", "plan")
+    template_fields: Sequence[str] = ("plan", "as_of", "is_dry_run", "policy_digest", "policy_json")
     template_fields_renderers = {"policy_json": "json", "plan": "text"}  # noqa: RUF012 - Airflow's own form
     overwrite_rtif_after_execution = True
 
-    def __init__(
-        self, *, policy: Policy, as_of: str | None = None, plan_only: bool | str = False, **kwargs: Any
-    ) -> None:
+    def __init__(self, *, policy: Policy, as_of: str | None = None, dry_run: bool | str = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.policy_json = policy.json_text
         self.policy_digest = policy.digest
         self.as_of = as_of
-        self.plan_only = plan_only
+        self.is_dry_run = dry_run
         self.plan = "not planned yet"
         self._policy = policy
 
@@ -55,7 +53,7 @@ class PlanOperator(HygieneOperator):
 
         window = resolve_window(self._policy, moments_of(context, self.as_of))
         origin = origin_of(context, self.task_id)
-        dry = str(self.plan_only).lower() in ("true", "1", "yes")
+        dry = str(self.is_dry_run).lower() in ("true", "1", "yes")
         tickets = None if dry else planned_before(site, self._policy, window, origin)
         if tickets is None:
             plan = make_plan(site, self._policy, window, origin)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ from airflow_dbhygiene.operators.links import CertificateLink, PlanLink
 from airflow_dbhygiene.operators.step import RunOperator
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from airflow.sdk import Context
 
     from airflow_dbhygiene.policy import Policy
@@ -45,11 +48,16 @@ class ReportOperator(RunOperator):
     :param policy: the policy, for the name of its asset
     """
 
+    template_fields: Sequence[str] = ("report", "certificate", "conn_id", "run")
+    template_fields_renderers = {"report": "text", "certificate": "json"}  # noqa: RUF012 - Airflow's own form
     operator_extra_links = (CertificateLink(), PlanLink())
+    overwrite_rtif_after_execution = True
 
     def __init__(self, *, policy: Policy, **kwargs: Any) -> None:
         self._asset = policy_asset(policy)
         super().__init__(**{"conn_id": policy.conn_id, "outlets": [self._asset], **kwargs})
+        self.report = "not reported yet"
+        self.certificate = ""
         self._policy_name = policy.name
 
     def run_step(self, site: Site, context: Context) -> dict[str, Any]:
@@ -57,10 +65,12 @@ class ReportOperator(RunOperator):
         from airflow_dbhygiene.steps.report import describe, report  # noqa: PLC0415
 
         if not self.has_run:
-            self.log.info("nothing was planned: there is nothing to report.")
+            self.report = "nothing to report: no run was planned, or it was a dry run."
+            self.log.info(self.report)
             return {"policy": self._policy_name, "state": "nothing to do"}
         certificate = report(site, self.run_id())
-        self.log.info("report:\n%s", describe(certificate))
+        self.report, self.certificate = describe(certificate), json.dumps(certificate, ensure_ascii=False)
+        self.log.info("report:\n%s", self.report)
         figures = {name: value for name, value in certificate.items() if name not in ("chunk_list", "predicate")}
         context["outlet_events"][self._asset].extra = figures
         _count(certificate)

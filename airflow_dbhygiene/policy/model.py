@@ -131,7 +131,7 @@ class Parquet(_Part):
     kind: Literal["parquet"] = "parquet"
     url: str = Field(pattern=r"^[a-z0-9]+://", description="where objects go: scheme://connection@bucket/prefix")
     object_bytes: PositiveInt = Field(128 * 2**20, description="about how many bytes of rows one object holds")
-    compression_level: int = Field(1, ge=1, le=22, description="of zstd")
+    compression_level: int = Field(1, ge=1, le=22, description="zstd's level: 1 is fast, 22 is small")
     as_text: tuple[str, ...] = Field((), description="columns to keep in the server's own text form")
 
     def __init__(self, url: str | None = None, /, **data: Any) -> None:
@@ -158,14 +158,17 @@ class Pace(_Part):
     max_replica_lag_seconds: PositiveSeconds | None = Field(None, description="pause while a standby is further behind")
     hours: Hours | None = Field(None, description="span of the day in which rows are purged: '22:00-06:00'")
     zone: Zone = Field("UTC", description="zone of the hours")
-    max_pause_seconds: PositiveSeconds = Field(900, description="a longer pause ends the task, which is retried")
+    max_pause_seconds: PositiveSeconds = Field(60, description="a longer pause frees the worker: the task is deferred")
+    max_idle_seconds: PositiveSeconds = Field(86_400, description="a chunk that has not moved for longer fails")
 
 
 class Notify(_Part):
     """A notifier to call when a task fails: its import path and its arguments."""
 
-    path: str = Field(pattern=r"^[A-Za-z_][\w.]*\.[A-Za-z_]\w*$", description="import path of a notifier class")
-    arguments: dict[str, Any] = Field(default_factory=dict)
+    path: str = Field(
+        pattern=r"^[A-Za-z_][\w.]*\.[A-Za-z_]\w*$", description="import path of a notifier class: package.module.Class"
+    )
+    arguments: dict[str, Any] = Field(default_factory=dict, description="its keyword arguments")
 
 
 class Policy(_Part):
@@ -183,21 +186,24 @@ class Policy(_Part):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$", description="unique among the policies")]
     conn_id: Name = Field(description="Airflow connection of the database to clean")
     table: Table = Field(description='schema.table, as the catalogue spells it; quote odd parts: "my schema"."t"')
-    stale: Stale
-    archive: Parquet
+    stale: Stale = Field(description="which rows may go: OlderThan, Expired or Matching")
+    archive: Parquet = Field(description="where their copies go")
     window: Literal["cumulative", "interval"] = Field(
         "cumulative", description="all rows before the cutoff, or only those of the run's own data interval"
     )
     verify: Literal["sample", "content"] = Field("sample", description="compare some, or all, rows with the server's")
     sample_rows: PositiveInt = Field(1_000, description="rows per object that a sample compares")
-    guard: Guard = Guard()
-    pace: Pace = Pace()
+    guard: Guard = Field(Guard(), description="limits beyond which a plan is refused or cut short")
+    pace: Pace = Field(Pace(), description="how fast rows are purged, and when not at all")
     children: Literal["refuse", "skip"] = Field(
         "refuse", description="refuse when other tables' rows point at stale ones, or leave such rows out"
     )
+    restored: Literal["keep", "purge"] = Field(
+        "keep", description="whether rows that were restored from an archive stay, or may be purged again"
+    )
     reclaim: Literal["vacuum", "analyze", "none"] = Field("vacuum", description="what happens to the table afterwards")
-    owner: Name = "airflow"
-    tags: tuple[str, ...] = ()
+    owner: Name = Field("airflow", description="owner of the Airflow tasks")
+    tags: tuple[str, ...] = Field((), description="tags of the DAG, beside 'hygiene' and the connection id")
     notify: tuple[Notify, ...] = Field((), description="whom to tell when a task fails")
 
     @model_validator(mode="after")

@@ -68,6 +68,9 @@ def origin_digest(policy: str, origin: str) -> str:
 
 
 def _interval(policy: Policy, moments: Moments) -> Window:
+    if moments.explicit is not None:
+        message = f"policy {policy.name!r} has window 'interval': its runs take their data interval, and no as_of."
+        raise CutoffRefused(message)
     start, end = moments.interval_start, moments.interval_end
     if start is None or end is None:
         message = (

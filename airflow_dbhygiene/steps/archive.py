@@ -16,6 +16,7 @@ from airflow_dbhygiene.errors import SchemaChanged, StatementTimedOut
 from airflow_dbhygiene.ledger import Chunk, Ledger, ObjectReceipt, Run
 from airflow_dbhygiene.ledger.moves import ARCHIVED, DAMAGED, PLANNED
 from airflow_dbhygiene.steps.ahead import ahead
+from airflow_dbhygiene.steps.discard import discard_losers
 from airflow_dbhygiene.steps.plan import check_server
 from airflow_dbhygiene.steps.site import Progress
 from airflow_dbhygiene.version import VERSION
@@ -70,7 +71,8 @@ def archive(site: Site, run_id: str, number: int) -> int:
         check_schema(site, session, run)
     progress = Progress(site.tell, f"archive {chunk.label}", chunk.planned_rows)
     attempt = _Attempt(site, site.open_store(run.policy.archive), run, chunk, progress)
-    return _claim(attempt, _write(attempt))
+    rows = _claim(attempt, _write(attempt))
+    return _give_up(attempt) if rows is None else rows
 
 
 def check_schema(site: Site, session: Any, run: Run) -> None:
@@ -136,7 +138,7 @@ def _rows(attempt: _Attempt, piece: _Piece, most: int) -> Generator[pa.RecordBat
     """Read a piece, without the rows that a hold protects as of now; a later hold binds at the purge."""
     database, run = attempt.site.database, attempt.run
     with database.session() as session:
-        held = Ledger(session).held_condition(str(run.selection.table))
+        held = Ledger(session).held_condition(run.policy)
     with database.read(run.selection, attempt.chunk.span, piece.after, most, held) as batches:
         yield from batches
 
@@ -154,20 +156,31 @@ def _observe(attempt: _Attempt, piece: _Piece, batches: Iterator[pa.RecordBatch]
             yield batch
 
 
-def _claim(attempt: _Attempt, receipts: list[ObjectReceipt]) -> int:
-    """Win the chunk for this attempt, unless a twin was first or a report has discarded the attempt."""
+def _claim(attempt: _Attempt, receipts: list[ObjectReceipt]) -> int | None:
+    """Win the chunk for this attempt; None when a twin was first.
+
+    :raises StatementTimedOut: when a report has discarded the attempt
+    """
     rows = sum(receipt.rows for receipt in receipts)
     with attempt.site.database.session() as session, session.transaction():
         ledger = Ledger(session)
         current = ledger.chunk(attempt.run.run_id, attempt.chunk.chunk, lock=True)
         if current.state not in (PLANNED, DAMAGED):
-            attempt.site.tell(f"{current.label} was archived by another worker: this copy will be discarded.")
-            return current.archived_rows or 0
+            return None
         if ledger.count_written(current, attempt.nonce) != len(receipts):
             raise StatementTimedOut(_ruled_out(current))
         seconds = time.monotonic() - attempt.started
         ledger.move(current, ARCHIVED, nonce=attempt.nonce, archived_rows=rows, archive_seconds=seconds)
     return rows
+
+
+def _give_up(attempt: _Attempt) -> int:
+    """Remove this attempt's objects: the report may be done already. Give how many rows the winner's archive holds."""
+    with attempt.site.database.session() as session:
+        discard_losers(session, attempt.store, attempt.run.run_id, attempt.nonce)
+        chunk = Ledger(session).chunk(attempt.run.run_id, attempt.chunk.chunk)
+    attempt.site.tell(f"{chunk.label} was archived by another worker: this copy is discarded.")
+    return chunk.archived_rows or 0
 
 
 def _ruled_out(chunk: Chunk) -> str:

@@ -12,9 +12,11 @@ _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _LONGEST = 24
 
 
-def label(number: int, span: Span) -> str:
-    """Write "chunk 7 · 2013-03-01 → 2013-03-09"."""
-    return f"chunk {number} · {_place(span.lower, 'start')} → {_place(span.upper, 'end')}"
+def label(number: int, span: Span, cutoff: str | None = None) -> str:
+    """Write "chunk 7 · 2013-03-01 → 2013-03-09". What is open at its end goes as far as the cutoff's date."""
+    dated = any(bound and _DATE.match(bound[0]) for bound in (span.lower, span.upper))
+    end = cutoff[:10] if cutoff and dated else "end"
+    return f"chunk {number} · {_place(span.lower, 'start')} → {_place(span.upper, end)}"
 
 
 def _place(bound: Bound | None, otherwise: str) -> str:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow_dbhygiene.errors import PlanRefused, PolicyInvalid
 from airflow_dbhygiene.policy.model import Matching
+from airflow_dbhygiene.steps.plan import without_held
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from airflow_dbhygiene.databases.protocol import Facts
-    from airflow_dbhygiene.policy import Policy
+    from airflow_dbhygiene.policy import Expired, OlderThan, Policy
     from airflow_dbhygiene.policy.moments import Window
     from airflow_dbhygiene.steps.site import Site
 
@@ -46,7 +47,11 @@ class Clutter:
 
     def describe(self) -> str:
         """Write it in one line."""
-        return ", ".join(f"{name} {self.measured[name]:,.6g} of {limit:,.6g}" for name, limit in self.limits.items())
+        return ", ".join(
+            f"{name} {'at least ' if name == 'stale_rows' and name in self.reached else ''}{self.measured[name]:,.6g} "
+            f"(limit {limit:,.6g})"
+            for name, limit in self.limits.items()
+        )
 
 
 def check_limits(limits: Mapping[str, float]) -> None:
@@ -59,8 +64,8 @@ def check_limits(limits: Mapping[str, float]) -> None:
     for name, limit in limits.items():
         if name not in MEASURES:
             raise PolicyInvalid(f"at_least.{name} is not a measure; known are {', '.join(MEASURES)}.")
-        if isinstance(limit, bool) or not isinstance(limit, int | float) or limit <= 0:
-            raise PolicyInvalid(f"at_least.{name} is {limit!r}: give a number above zero.")
+        if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit < math.inf:
+            raise PolicyInvalid(f"at_least.{name} is {limit!r}: give a number above zero that can be reached.")
 
 
 def measure(site: Site, policy: Policy, window: Window, limits: Mapping[str, float]) -> Clutter:
@@ -87,31 +92,31 @@ def _stale(site: Site, session: Any, policy: Policy, window: Window, limits: Map
     facts = database.inspect(session, policy)
     walk = database.choose_walk(session, policy, facts)
     _refuse_full_scan(policy, facts, walk)
-    predicate = database.predicate(session, policy, facts, window)
+    predicate = without_held(session, policy, database.predicate(session, policy, facts, window))
     found: dict[str, float] = {}
     with session.transaction(walking=True, statement_seconds=_MOST_SECONDS):
         if "stale_rows" in limits:
             most = math.ceil(limits["stale_rows"])
             found["stale_rows"] = float(database.count_up_to(session, facts.name, predicate, most))
         if "oldest_age_seconds" in limits:
-            column = _age_column(policy)
-            found["oldest_age_seconds"] = database.oldest_age_seconds(session, facts.name, column, predicate) or 0.0
+            stale = _age(policy)
+            found["oldest_age_seconds"] = database.oldest_age_seconds(session, facts.name, stale, predicate) or 0.0
     return found
 
 
-def _age_column(policy: Policy) -> str:
+def _age(policy: Policy) -> OlderThan | Expired:
     if isinstance(policy.stale, Matching):
         message = f"at_least.oldest_age_seconds: policy {policy.name!r} has no age column (its stale is Matching)."
         raise PolicyInvalid(message)
-    return policy.stale.column
+    return policy.stale
 
 
 def _refuse_full_scan(policy: Policy, facts: Facts, walk: tuple[str, ...]) -> None:
     """A count that stops at its limit is cheap only where an index leads to the stale rows."""
     aged = not isinstance(policy.stale, Matching)
-    if policy.guard.allow_full_scan or (aged and walk[:1] == (_age_column(policy),)):
+    if policy.guard.allow_full_scan or (aged and walk[:1] == (_age(policy).column,)):
         return
-    columns = f"{_age_column(policy)}, {', '.join(facts.key)}" if aged else "a column of the condition"
+    columns = f"{_age(policy).column}, {', '.join(facts.key)}" if aged else "a column of the condition"
     fault = (
         f"counting stale rows would read the whole table each time: CREATE INDEX CONCURRENTLY ON {facts.name} "
         f"({columns}), measure dead_tuples or table_bytes instead, or set guard.allow_full_scan."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import pendulum
@@ -60,10 +60,10 @@ class Plan:
             f"table         {selection.table}, about {total:,} rows, {table_bytes}",
             f"cutoff        {run.cutoff or 'none: no age matters'}" + (f", since {run.since}" if run.since else ""),
             f"stale         {self.stale_rows:,} rows in {len(self.chunks)} chunks, {mebibytes(self.estimated_bytes)}",
-            f"waiting       about {self.waiting_rows:,} more rows, for the next run",
+            *([f"waiting       about {self.waiting_rows:,} more rows, for the next run"] if self.waiting_rows else []),
             f"walk          {', '.join(selection.walk)}",
             f"archive       {run.policy.archive.url}",
-            f"estimate      {self.estimated_seconds:,.0f} s by one worker",
+            f"estimate      {self.estimated_seconds:,.0f} s of one worker's time, without Airflow's own",
             *(f"warning       {warning}" for warning in self.facts.warnings),
             "rows          " + selection.predicate.replace("\n", "\n              "),
         ]
@@ -129,7 +129,8 @@ def make_plan(site: Site, policy: Policy, window: Window, origin: dict[str, str]
         selection = Selection(facts.name, facts.columns, facts.key, walk, predicate)
         draft = _Draft(site, session, policy, facts, selection)
         with session.transaction(walking=True):
-            cut = _cut(draft)
+            unheld = replace(selection, predicate=without_held(session, policy, predicate))
+            cut = _cut(replace(draft, selection=unheld))
         speed = Ledger(session).rows_per_second(policy.name) if Ledger.exists(session) else None
     frozen = _frozen(draft, window, server) | {"stale_rows": cut.taken, "waiting_rows": cut.waiting}
     run = _run(draft, window, origin, frozen | {"rows_per_second": speed or _CAUTIOUS_SPEED})
@@ -216,6 +217,12 @@ def _cut(draft: _Draft) -> _Cut:
     return _Cut(tuple(places), size, taken, waiting)
 
 
+def without_held(session: Any, policy: Policy, predicate: str) -> str:
+    """Leave out what a hold protects now. It is for counting, and never frozen: a hold may be released."""
+    held = Ledger(session).held_condition(policy) if Ledger.exists(session) else None
+    return f"({predicate}) AND ({held}) IS NOT TRUE" if held else predicate
+
+
 def _refusals(draft: _Draft, expected: int) -> Iterator[str]:
     policy, facts, selection = draft.policy, draft.facts, draft.selection
     total, guard = max(facts.row_estimate or 0, 1), policy.guard
@@ -271,7 +278,7 @@ def _chunks(run: Run, cut: _Cut) -> Iterator[Chunk]:
         left -= rows
         if rows:
             span = Span(lower, upper if left or cut.waiting else None)
-            yield Chunk(run.run_id, number, PLANNED, label(number, span), span, rows)
+            yield Chunk(run.run_id, number, PLANNED, label(number, span, run.cutoff), span, rows)
         lower = upper
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
 from airflow_dbhygiene.databases.protocol import Outcomes
-from airflow_dbhygiene.errors import IllegalMove, Paused, RowsLocked, StatementTimedOut
+from airflow_dbhygiene.errors import Idle, IllegalMove, Paused, RowsLocked, StatementTimedOut
 from airflow_dbhygiene.ledger import Chunk, Ledger, ObjectReceipt, Run
 from airflow_dbhygiene.ledger.moves import PURGED, PURGING, VERIFIED
 from airflow_dbhygiene.pacing.controller import Tempo, first_tempo
@@ -43,6 +43,7 @@ class _Work:
     chunk: Chunk
     tempo: Tempo
     progress: Progress
+    started: float = field(default_factory=time.monotonic)
 
 
 def purge(site: Site, run_id: str, number: int) -> Chunk:
@@ -50,7 +51,8 @@ def purge(site: Site, run_id: str, number: int) -> Chunk:
 
     :returns: the chunk with its outcomes
     :raises RowsLocked: when other transactions kept rows locked to the end; a retry goes on with these
-    :raises Paused: when a pause outlasted the policy's max_pause_seconds
+    :raises Paused: when a pause outlasted the policy's max_pause_seconds: call again later
+    :raises Idle: when the chunk has not moved for the policy's max_idle_seconds
     """
     with site.database.session() as session:
         ledger = Ledger(session)
@@ -126,7 +128,7 @@ def _transaction(work: _Work, *, last: bool) -> Iterator[str | None]:
     with work.session.transaction(walking=True, durable=last):
         work.site.database.share_gate(work.session)
         check_server(work.site, work.session, work.run)
-        yield Ledger(work.session).held_condition(str(work.run.selection.table))
+        yield Ledger(work.session).held_condition(work.run.policy)
 
 
 def _locked_chunk(work: _Work) -> Chunk:
@@ -195,7 +197,8 @@ def _settle_in_object(work: _Work, receipt: ObjectReceipt, ordinals: list[int]) 
 
 
 def _finish(work: _Work) -> Chunk:
-    with work.session.transaction():
+    # Whatever the database's default: once the task says so, no crash may take it back.
+    with work.session.transaction(durable=True):
         ledger = Ledger(work.session)
         chunk = ledger.chunk(work.chunk.run_id, work.chunk.chunk, lock=True)
         if chunk.state != PURGED:
@@ -207,10 +210,13 @@ def _wait(work: _Work) -> None:
     """Wait, outside any transaction, while there is a reason to.
 
     :raises Paused: when the reason outlasts the policy's max_pause_seconds
+    :raises Idle: when the chunk has not moved for max_idle_seconds, over all its tries
     """
     started = time.monotonic()
     while reason := pause_reason(work.site.database, work.session, work.run):
+        if work.chunk.idle_seconds + time.monotonic() - work.started > work.run.policy.pace.max_idle_seconds:
+            raise Idle(f"{work.chunk.label} has not moved for longer than pace.max_idle_seconds: {reason}.")
         if time.monotonic() - started > work.run.policy.pace.max_pause_seconds:
-            raise Paused(f"{work.chunk.label}: {reason}. The retry goes on from here.")
+            raise Paused(f"{work.chunk.label}: {reason}.")
         work.progress.pausing(reason)
         time.sleep(_PAUSE_SECONDS)

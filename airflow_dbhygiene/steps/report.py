@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_dbhygiene.ledger import Ledger
 from airflow_dbhygiene.ledger.moves import PURGED
 from airflow_dbhygiene.steps.archive import folder_of
+from airflow_dbhygiene.steps.discard import discard_losers
 from airflow_dbhygiene.steps.site import mebibytes
 from airflow_dbhygiene.version import VERSION
 
@@ -25,11 +26,12 @@ def report(site: Site, run_id: str) -> dict[str, Any]:
     with site.database.session() as session:
         ledger = Ledger(session)
         run, chunks = ledger.existing_run(run_id), ledger.chunks(run_id)
-        discarded = _discard_losers(site, session, run)
-        certificate = _certificate(session, run, chunks) | {"objects_discarded": discarded}
+        store = site.open_store(run.policy.archive)
+        discard_losers(session, store, run_id)
+        certificate = _certificate(session, run, chunks) | {"objects_discarded": ledger.count_discarded(run_id)}
         text = json.dumps(certificate, indent=2, ensure_ascii=False, sort_keys=True)
         name = f"{folder_of(run)}/certificate.json"
-        address = site.open_store(run.policy.archive).write_text(name, text) if chunks else None
+        address = store.write_text(name, text) if chunks else None
         sha256 = hashlib.sha256(text.encode()).hexdigest()
         ledger.report_run(run_id, certificate["state"], text, sha256)
     return certificate | {"certificate": address, "certificate_sha256": sha256}
@@ -50,20 +52,6 @@ def describe(report: dict[str, Any]) -> str:
     if report["rows_waiting"]:
         lines.append(f"behind: about {report['rows_waiting']:,} stale rows wait for {report['runs_behind']} more runs")
     return "\n".join(lines)
-
-
-def _discard_losers(site: Site, session: Any, run: Run) -> int:
-    """Remove objects of attempts that did not win, and count all that ever were.
-
-    The ledger rules one out first, so that it cannot win any more, and forgets it when the store has: a report that is
-    killed in between leaves nothing that the next one does not find.
-    """
-    ledger, store = Ledger(session), site.open_store(run.policy.archive)
-    for chunk, nonce, part, name in ledger.losing_objects(run.run_id):
-        if ledger.rule_out_object(run.run_id, chunk, nonce, part):
-            store.discard(name)
-            ledger.forget_object(run.run_id, chunk, nonce, part)
-    return ledger.count_discarded(run.run_id)
 
 
 def _certificate(session: Any, run: Run, chunks: tuple[Chunk, ...]) -> dict[str, Any]:

@@ -52,11 +52,11 @@ class Progress:
             return
         self._told = now
         seconds = max(now - self._start, 1e-6)
-        left = (self.total - rows) * seconds / rows if rows else 0.0
         percent = 100 * rows / self.total if self.total else 100.0
+        left = (self.total - rows) * seconds / rows if rows else 0.0
+        end = f"in {seconds:.1f} s" if last else f"{left:.0f} s left"
         self.tell(
-            f"{self.doing}: {rows:,} of {self.total:,} rows ({percent:.0f} %), {rows / seconds:,.0f} rows/s, "
-            f"{left:.0f} s left"
+            f"{self.doing}: {rows:,} of {self.total:,} rows ({percent:.0f} %), {rows / seconds:,.0f} rows/s, {end}"
         )
 
     def pausing(self, reason: str) -> None:

@@ -94,6 +94,8 @@ class ParquetStore:
                 try:
                     self._filesystem.get_file(self._path(name), str(path))
                 except FileNotFoundError as error:
+                    if not self._has_bucket():
+                        raise
                     raise ArchiveDamaged(f"object {self.url}/{name} is missing: {_RESTORE}") from error
             self._check(path, name, sha256, size)
             with pq.ParquetFile(path) as file:
@@ -113,6 +115,10 @@ class ParquetStore:
             for path in (self._path(name), *(_unfinished(Path(self._path(name))) if self._local else ())):
                 with contextlib.suppress(FileNotFoundError):
                     self._filesystem.rm_file(str(path))
+
+    def _has_bucket(self) -> bool:
+        """Tell a wrong URL from a missing object: a folder comes and goes with its objects, a bucket does not."""
+        return self._local or bool(self._filesystem.exists(self._root.partition("/")[0]))
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"

@@ -1,5 +1,6 @@
 """Archive and purge real flights before your eyes. `KEEP=1` leaves all servers up until Ctrl-C."""
 
+import contextlib
 import json
 import os
 import signal
@@ -24,13 +25,17 @@ _STALE = f"time_hour < '{CUTOFF}'"
 def main() -> int:
     """Play the demo; 0 only when everything adds up."""
     started = time.monotonic()
+    RESULT.unlink(missing_ok=True)
     terminal = Terminal()
     for each in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, _interrupted)
     try:
         with set_up(terminal) as stage:
+            terminal.say(f"  watch it: {_address(stage)}")
             well = _play(stage, terminal, started)
-            if os.environ.get("KEEP") == "1":
+            kept = os.environ.get("KEEP") == "1"
+            terminal.say(f"Airflow: {_address(stage)}" + ("" if kept else " (ends now; KEEP=1 keeps it up)"))
+            if kept:
                 _keep(stage, terminal)
             # Whoever presses Ctrl-C twice would leave servers behind.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -53,7 +58,7 @@ def _play(stage: Stage, terminal: Terminal, started: float) -> bool:
     for fault in faults:
         terminal.say(f"✗ {fault}", style="red")
     if not faults:
-        terminal.say("Every row that left the table is in the archive, equal in every value.", style="green")
+        terminal.say("✓ Every row that left the table is in the archive, equal in every value.", style="green")
     return not faults
 
 
@@ -63,7 +68,9 @@ def _perform(stage: Stage, terminal: Terminal, started: float) -> Outcome:
         before = time.monotonic()
         run = run_dag(stage, terminal, flights(stale))
         after = time.monotonic()
-        terminal.done(f"Airflow ran {DAG_ID}: {len(run.tasks)} tasks, {run.certificate['chunks']} chunks", after - before)
+        terminal.done(
+            f"Airflow ran {DAG_ID}: {len(run.tasks)} tasks, {run.certificate['chunks']} chunks", after - before
+        )
         with tempfile.TemporaryDirectory(prefix="dbhygiene-demo-") as folder, terminal.step("reading the archive back"):
             objects = _fetch_objects(stage, Path(folder))
             archived, left = in_archive(Path(folder)), in_table(shop, "true")
@@ -88,20 +95,18 @@ def _fetch_objects(stage: Stage, folder: Path) -> dict[str, int]:
 
 def _keep(stage: Stage, terminal: Terminal) -> None:
     """Tell where everything is, and wait."""
-    airflow, s3 = stage.airflow, stage.s3
-    terminal.say("\nKEEP=1: everything stays up until you press Ctrl-C.")
-    for name, value in (
-        ("Airflow", f"{airflow.url}/dags/{DAG_ID}"),
-        ("login", f"admin / {airflow.passwords['admin']}"),
-        ("database", stage.shop),
-        ("bucket", f"s3://{s3.bucket} at {s3.endpoint_url}"),
-        ("S3 keys", f"{s3.access_key} / {s3.secret_key}"),
-    ):
-        terminal.say(f"  {name:<9} {value}")
-    try:
+    terminal.say("KEEP=1: everything stays up until you press Ctrl-C.")
+    terminal.say(f"  database  {stage.shop}")
+    terminal.say(f"  archive   s3://{stage.s3.bucket} at {stage.s3.endpoint_url}")
+    terminal.say(f"  S3 keys   {stage.s3.access_key} / {stage.s3.secret_key}")
+    with contextlib.suppress(KeyboardInterrupt):
         signal.pause()
-    except KeyboardInterrupt:
-        terminal.say("")
+    terminal.say("")
+
+
+def _address(stage: Stage) -> str:
+    airflow = stage.airflow
+    return f"{airflow.url}/dags/{DAG_ID} as admin, password {airflow.passwords['admin']}"
 
 
 def _interrupted(*_: object) -> NoReturn:

@@ -17,7 +17,7 @@ CUTOFF = "2013-10-03T00:00:00Z"
 """Ninety days before, which is what the policy keeps."""
 
 _LOOK_SECONDS = 0.5
-_PATIENCE_SECONDS = 150
+_PATIENCE_SECONDS = 600
 _OVER = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 
 

@@ -3,9 +3,12 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.status import Status
+
+if TYPE_CHECKING:
+    from rich.status import Status
 
 PLAIN_SECONDS = 5.0
 WIDTH = 92
@@ -15,7 +18,7 @@ class Terminal:
     """Says what happens now, and how long what is done has taken."""
 
     def __init__(self) -> None:
-        self.console = Console(highlight=False, soft_wrap=False)
+        self.console = Console(highlight=False)
         if not self.console.is_terminal:
             self.console = Console(highlight=False, width=WIDTH)
         self._status: Status | None = None
@@ -46,5 +49,5 @@ class Terminal:
         self.console.print(f"[green]✓[/green] {what} [dim]({seconds:.1f} s)[/dim]")
 
     def say(self, text: str, *, style: str = "") -> None:
-        """Print a line as it is."""
-        self.console.print(text, style=style, markup=False)
+        """Print a line as it is, unbroken: an address must be copied whole."""
+        self.console.print(text, style=style, markup=False, soft_wrap=True)

@@ -8,6 +8,7 @@ ROLLBACK, reads of the archive's rows, each move of an upload, fetches and remov
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import os
 import shutil
@@ -36,6 +37,9 @@ from tests.servers.cache import PROJECT_ROOT
 
 TRIES: Final = 5
 """How often a step is retried on errors that a retry may help, as Airflow would."""
+
+
+_ROWS_PER_POINT: Final = 200
 
 
 class Point(NamedTuple):
@@ -135,6 +139,11 @@ class Forge:
     def run(self, stage: Stage, *steps: str, at: Point | None = None, **details: Any) -> Ending:
         """Fork a child and wait for its end."""
         return self.start(stage, *steps, at=at, **details).ending()
+
+    def kill(self, child: Child) -> None:
+        """Kill a child where it is."""
+        os.kill(child.pid, signal.SIGKILL)
+        assert child.ending().signal == signal.SIGKILL
 
     def ask(self, question: dict[str, Any]) -> int:
         """Send a line, and give the number that comes back."""
@@ -290,8 +299,7 @@ class Points:
     def _wrap_streams(self) -> None:
         """Put points into what goes piece by piece: COPY both ways, rows to be archived, and a file's bytes."""
         begin_copy, fetch = psycopg.Cursor.copy, adbc_driver_manager.dbapi.Cursor.fetch_record_batch
-        self._wrap(psycopg.Copy, "read", "piece of a COPY")
-        self._wrap(psycopg.Copy, "write", "piece of a COPY")
+        self._wrap_copied_rows()
 
         @contextmanager
         def copy(cursor: Any, statement: sql.Composable, *args: Any, **kwargs: Any) -> Iterator[Any]:
@@ -314,6 +322,17 @@ class Points:
         psycopg.Cursor.copy = copy  # type: ignore[method-assign, assignment]
         adbc_driver_manager.dbapi.Cursor.fetch_record_batch = batches
         shutil.copyfileobj = copy_bytes  # type: ignore[assignment]
+
+    def _wrap_copied_rows(self) -> None:
+        """Put a point before a first and then every 200th row that a COPY brings."""
+        read, rows = psycopg.Copy.read, itertools.count()
+
+        def reading(copying: Any) -> Any:
+            if next(rows) % _ROWS_PER_POINT == 0:
+                self.reach("DELETE", "amid")
+            return read(copying)
+
+        psycopg.Copy.read = reading  # type: ignore[method-assign]
 
 
 def _kind_of(_cursor: Any, statement: Any, *_: object) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,18 +66,27 @@ STEPS: Final = (
     *("plan", "archive 1", "archive 2", "verify 1", "verify 2"),
     *("purge 1", "purge 2", "reclaim", "report"),
 )
+ARCHIVED: Final = STEPS[: STEPS.index("verify 1")]
+VERIFIED: Final = STEPS[: STEPS.index("purge 1")]
+REST: Final = STEPS[STEPS.index("purge 1") :]
+"""What is left to do when both chunks are verified."""
 
 
 @dataclass(frozen=True)
 class Stage:
     """One database and one folder for its archive.
 
+    :param folder: of a local archive
     :param policy: what the plan freezes; POLICY unless a test needs another
+    :param filesystem: where the archive lies, unless it is local
+    :param prefix: where it lies there
     """
 
     dsn: str
     folder: Path
     policy: Policy = POLICY
+    filesystem: Any = None
+    prefix: str | None = None
 
     def site(self, dsn: str | None = None) -> Site:
         """Put together what the steps work with, perhaps by another way to the same database."""
@@ -86,7 +95,19 @@ class Stage:
 
     def store(self, url: str = POLICY.archive.url) -> ParquetStore:
         """Open the folder as a store."""
-        return ParquetStore(fsspec.filesystem("file"), str(self.folder), url=url)
+        return ParquetStore(self.files, self.root, url=url)
+
+    @property
+    def files(self) -> Any:
+        """The file system of the archive, without what it remembers."""
+        files = self.filesystem or fsspec.filesystem("file")
+        files.invalidate_cache()
+        return files
+
+    @property
+    def root(self) -> str:
+        """Where the archive lies in its file system."""
+        return self.prefix or str(self.folder)
 
     def perform(self, *steps: str, site: Site | None = None) -> None:
         """Run steps by their names in STEPS, one after the other."""
@@ -128,9 +149,13 @@ class Stage:
         (row,) = self.execute(f"SELECT {columns} FROM dbhygiene.chunk WHERE chunk = %s", (chunk,))
         return dict(zip(names, row, strict=True))
 
-    def object_paths(self, chunk: int) -> list[Path]:
-        """Give the files of the archive that won a chunk, in the order of their parts."""
-        return [self.folder / name for name, _ in _winners(self, chunk)]
+    def object_paths(self, chunk: int) -> list[str]:
+        """Give the objects of the archive that won a chunk, in the order of their parts."""
+        return [f"{self.root}/{name}" for name, _ in _winners(self, chunk)]
+
+
+Copies = Callable[[str], Stage]
+"""Gives a fresh copy of a stage, by the moment of the run."""
 
 
 def _silent(_: str) -> None:
@@ -150,10 +175,13 @@ def perform(site: Site, step: str, policy: Policy = POLICY) -> None:
         {"archive": archive, "verify": verify, "purge": purge}[name](site, RUN, int(chunk))
 
 
-def lay_out(server: PostgresServer, flights_template: str, name: str) -> str:
-    """Make a database that holds the flights of the first four days of 2013, to be copied for each test."""
+def lay_out(server: PostgresServer, source: str, name: str) -> str:
+    """Make a database that holds the flights of the first four days of 2013, to be copied for each test.
+
+    :param source: DSN of a database that holds them all, on this server or another
+    """
     dsn = server.create_database(name)
-    with psycopg.connect(server.dsn(flights_template)) as full:
+    with psycopg.connect(source) as full:
         copy = full.cursor().copy("COPY (SELECT * FROM flights WHERE month = 1 AND day <= 4) TO STDOUT")
         with copy as rows:
             text = b"".join(rows)
@@ -220,7 +248,7 @@ def archived_rows(stage: Stage) -> pa.Table:
         outcomes = stage.execute("SELECT ordinal FROM dbhygiene.outcome WHERE chunk = %s", (chunk,))
         kept_hot = {row[0] for row in outcomes}
         for name, first in _winners(stage, chunk):
-            rows = pq.read_table(stage.folder / name, partitioning=None)
+            rows = pq.ParquetFile(io.BytesIO(stage.files.cat_file(f"{stage.root}/{name}"))).read()
             gone = [i for i in range(rows.num_rows) if first + i not in kept_hot]
             pieces.append(rows.take(pa.array(gone, pa.int64())).replace_schema_metadata(None))
     return pa.concat_tables(pieces).drop_columns([VERSION_COLUMN]).sort_by("id")
@@ -231,9 +259,10 @@ def strangers(stage: Stage) -> Iterator[str]:
     known = {f"public.flights/run={RUN}/certificate.json"}
     for (chunk,) in stage.execute("SELECT chunk FROM dbhygiene.chunk"):
         known |= {name for name, _ in _winners(stage, chunk)}
-    for path in stage.folder.rglob("*"):
-        if path.is_file() and str(path.relative_to(stage.folder)) not in known:
-            yield str(path.relative_to(stage.folder))
+    for path in stage.files.find(stage.root):
+        name = path.removeprefix(f"{stage.root}/")
+        if name not in known:
+            yield name
 
 
 def assert_every_row_is_accounted_for(stage: Stage, keys: set[int]) -> None:
@@ -282,6 +311,12 @@ def edit_plan(stage: Stage, path: tuple[str, ...], value: object) -> None:
         place = place[name]
     place[path[-1]] = value
     stage.execute("UPDATE dbhygiene.run SET plan = %s", (json.dumps(plan),))
+
+
+def set_pace(stage: Stage, **fields: object) -> None:
+    """Change the pace of a run that is planned already."""
+    pace = stage.policy.pace.model_copy(update=fields)
+    edit_plan(stage, ("policy_json",), stage.policy.model_copy(update={"pace": pace}).json_text)
 
 
 def place_hold(stage: Stage, predicate: str) -> None:

@@ -132,6 +132,8 @@ class FaultProxy:
             )
         finally:
             self._pairs.discard(pair)
+            for writer in pair:
+                writer.close()
 
     async def _pass_on(
         self, flow: Flow, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pair: Pair

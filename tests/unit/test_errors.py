@@ -46,6 +46,4 @@ def test_an_error_survives_pickling(kind: type[HygieneError]) -> None:
 
 def test_a_refusal_lists_each_reason() -> None:
     """One line each, after the table's name and the reassurance."""
-    assert str(make(PlanRefused)) == (
-        "public.t cannot be purged safely, nothing was changed:\n  - no key\n  - a rule"
-    )
+    assert str(make(PlanRefused)) == ("public.t cannot be purged safely, nothing was changed:\n  - no key\n  - a rule")

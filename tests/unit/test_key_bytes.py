@@ -1,4 +1,4 @@
-"""Keys and versions are written exactly as the server's binary COPY writes them."""
+"""Keys and versions are written exactly as the server's record_send writes them."""
 
 import datetime as dt
 import struct
@@ -32,50 +32,53 @@ def encoded(columns: tuple[Column, ...], *rows: tuple[Any, ...]) -> bytes:
     return encode_keys(chosen, table)
 
 
-def field(value: bytes) -> bytes:
-    """Write a value with its length before it."""
-    return struct.pack(">i", len(value)) + value
+BOOL, INT8, INT2, INT4, TEXT, BPCHAR, DATE, TIMESTAMP, TIMESTAMPTZ, BYTEA, XID = (
+    16, 20, 21, 23, 25, 1042, 1082, 1114, 1184, 17, 28,
+)  # fmt: skip
 
 
-def record(*values: bytes) -> bytes:
-    """Write the values' number, then each."""
-    return struct.pack(">h", len(values)) + b"".join(map(field, values))
+def record(*fields: tuple[int, bytes]) -> bytes:
+    """Write the fields' number, then each one's type, length and value."""
+    written = (struct.pack(">ii", oid, len(value)) + value for oid, value in fields)
+    return struct.pack(">i", len(fields)) + b"".join(written)
 
 
 # What PostgreSQL sends for the value; the contract tests compare with servers, row by row.
 KNOWN = [
-    (("bigint", "native"), 2**62, "4000000000000000"),
-    (("bigint", "native"), -1, "ffffffffffffffff"),
-    (("integer", "native"), -(2**31), "80000000"),
-    (("smallint", "native"), 258, "0102"),
-    (("boolean", "native"), True, "01"),
-    (("boolean", "native"), False, "00"),
-    (("date", "native"), dt.date(2000, 1, 2), "00000001"),
-    (("date", "native"), dt.date(1999, 12, 31), "ffffffff"),
-    (("timestamp with time zone", "native"), dt.datetime(2000, 1, 1, 0, 0, 0, 1, UTC), "0000000000000001"),
-    (("timestamp without time zone", "native"), dt.datetime(1999, 12, 31, 23, 59, 59), "fffffffffff0bdc0"),  # noqa: DTZ001 - none
-    (("text", "native"), "aü😀", "61c3bcf09f9880"),
-    (("character(3)", "native"), "a  ", "612020"),
-    (("bytea", "native"), b"\x00\xff", "00ff"),
-    (("uuid", "text"), "00000000-0000-0000-0000-000000000001", b"00000000-0000-0000-0000-000000000001".hex()),
-    (("numeric", "text"), "1.50", b"1.50".hex()),
-    (("numeric(10,2)", "decimal"), Decimal("1.50"), b"1.50".hex()),
-    (("numeric(12,10)", "decimal"), Decimal("0.0000000001"), b"0.0000000001".hex()),
-    (("numeric(12,10)", "decimal"), Decimal("0E-10"), b"0.0000000000".hex()),
+    (INT8, ("bigint", "native"), 2**62, "4000000000000000"),
+    (INT8, ("bigint", "native"), -1, "ffffffffffffffff"),
+    (INT4, ("integer", "native"), -(2**31), "80000000"),
+    (INT2, ("smallint", "native"), 258, "0102"),
+    (BOOL, ("boolean", "native"), True, "01"),
+    (BOOL, ("boolean", "native"), False, "00"),
+    (DATE, ("date", "native"), dt.date(2000, 1, 2), "00000001"),
+    (DATE, ("date", "native"), dt.date(1999, 12, 31), "ffffffff"),
+    (TIMESTAMPTZ, ("timestamp with time zone", "native"), dt.datetime(2000, 1, 1, 0, 0, 0, 1, UTC), "0000000000000001"),
+    (TIMESTAMP, ("timestamp without time zone", "native"), dt.datetime(1999, 12, 31, 23, 59, 59), "fffffffffff0bdc0"),  # noqa: DTZ001 - none
+    (TEXT, ("text", "native"), "aü😀", "61c3bcf09f9880"),
+    (BPCHAR, ("character(3)", "native"), "a  ", "612020"),
+    (BYTEA, ("bytea", "native"), b"\x00\xff", "00ff"),
+    (TEXT, ("uuid", "text"), "00000000-0000-0000-0000-000000000001", b"00000000-0000-0000-0000-000000000001".hex()),
+    (TEXT, ("numeric", "text"), "1.50", b"1.50".hex()),
+    (TEXT, ("numeric(10,2)", "decimal"), Decimal("1.50"), b"1.50".hex()),
+    (TEXT, ("numeric(12,10)", "decimal"), Decimal("0.0000000001"), b"0.0000000001".hex()),
+    (TEXT, ("numeric(12,10)", "decimal"), Decimal("0E-10"), b"0.0000000000".hex()),
 ]
 
 
-@pytest.mark.parametrize(("kind", "value", "expected"), KNOWN, ids=lambda part: str(part)[:30])
-def test_a_key_is_written_as_the_server_writes_it(kind: tuple[str, str], value: Any, expected: str) -> None:
+@pytest.mark.parametrize(("oid", "kind", "value", "expected"), KNOWN, ids=lambda part: str(part)[:30])
+def test_a_key_is_written_as_the_server_writes_it(oid: int, kind: tuple[str, str], value: Any, expected: str) -> None:
     """Byte for byte, with an unsigned four-byte version behind it."""
     written = encoded((Column("k", *kind),), (value, 2**32 - 1))
-    assert written == record(bytes.fromhex(expected), b"\xff\xff\xff\xff")
+    assert written == record((oid, bytes.fromhex(expected)), (XID, b"\xff\xff\xff\xff"))
 
 
 def test_keys_of_several_columns_keep_their_order() -> None:
     """Fixed and varying lengths mix."""
     columns = (Column("a", "boolean", "native"), Column("b", "text", "native"), Column("c", "integer", "native"))
-    assert encoded(columns, (True, "x", 7, 5)) == record(b"\x01", b"x", b"\x00\x00\x00\x07", b"\x00\x00\x00\x05")
+    assert encoded(columns, (True, "x", 7, 5)) == record(
+        (BOOL, b"\x01"), (TEXT, b"x"), (INT4, b"\x00\x00\x00\x07"), (XID, b"\x00\x00\x00\x05")
+    )
 
 
 def test_no_rows_are_no_bytes() -> None:
@@ -88,14 +91,17 @@ def test_no_rows_are_no_bytes() -> None:
 def test_records_come_apart_as_they_were_put_together(rows: list[tuple[str, int, int]]) -> None:
     """The slow comparison sees the same records as the fast one."""
     columns = (Column("a", "text", "native"), Column("b", "bigint", "native"))
-    wanted = [record(a.encode(), struct.pack(">q", b), struct.pack(">I", version)) for a, b, version in rows]
+    wanted = [
+        record((TEXT, a.encode()), (INT8, struct.pack(">q", b)), (XID, struct.pack(">I", version)))
+        for a, b, version in rows
+    ]
     assert list(_records(encoded(columns, *rows))) == wanted
 
 
 def test_a_null_field_has_no_bytes() -> None:
     """The server writes NULL as length -1."""
-    body = struct.pack(">hi", 1, -1) + record(b"x")
-    assert list(_records(body)) == [struct.pack(">hi", 1, -1), record(b"x")]
+    null = struct.pack(">iii", 1, TEXT, -1)
+    assert list(_records(null + record((TEXT, b"x")))) == [null, record((TEXT, b"x"))]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """The two moments between which rows are stale follow from the run, never from a worker's clock."""
 
+import itertools
+from dataclasses import replace
 from typing import Any
 
 import pendulum
@@ -61,26 +63,28 @@ def test_an_expression_has_no_cutoff() -> None:
 
 
 def test_a_windowed_policy_takes_the_interval_and_nothing_else() -> None:
-    """Both ends of the data interval, each keep earlier; not even an explicit moment moves them."""
-    window = resolve_window(policy(window="interval"), ALL)
+    """Both ends of the data interval, each keep earlier; an explicit moment is refused, not ignored."""
+    window = resolve_window(policy(window="interval"), replace(ALL, explicit=None))
     assert window == Window(day(8), day(9), day(19))
+    with pytest.raises(CutoffRefused, match="and no as_of"):
+        resolve_window(policy(window="interval"), ALL)
 
 
 @pytest.mark.parametrize(
     "moments",
-    [Moments(run_after=day(9)), Moments(explicit=day(9)), Moments(interval_end=day(9)), Moments(interval_start=day(9))],
-    ids=["only due", "explicit", "no start", "no end"],
+    [Moments(run_after=day(9)), Moments(interval_end=day(9)), Moments(interval_start=day(9))],
+    ids=["only due", "no start", "no end"],
 )
 def test_a_windowed_policy_without_interval_is_refused(moments: Moments) -> None:
     """The message names the timetable that brings one."""
-    with pytest.raises(CutoffRefused, match="no data interval.*CronDataIntervalTimetable"):
+    with pytest.raises(CutoffRefused, match=r"no data interval.*CronDataIntervalTimetable"):
         resolve_window(policy(window="interval"), moments)
 
 
 @pytest.mark.parametrize("end", [day(9), day(8)], ids=["zero width", "backwards"])
 def test_an_interval_without_width_is_refused(end: DateTime) -> None:
     """A bare cron string gives intervals of no width: they would purge nothing, for ever, in green."""
-    with pytest.raises(CutoffRefused, match="no width.*CronDataIntervalTimetable"):
+    with pytest.raises(CutoffRefused, match=r"no width.*CronDataIntervalTimetable"):
         resolve_window(policy(window="interval"), Moments(interval_start=day(9), interval_end=end))
 
 
@@ -95,9 +99,9 @@ def test_consecutive_windows_tile(days: list[int], keep: str, zone: str) -> None
     ends = [pendulum.datetime(2014, 1, 1, tz=zone).add(days=each) for each in days]
     windows = [
         resolve_window(chosen, Moments(interval_start=start, interval_end=end))
-        for start, end in zip(ends, ends[1:], strict=False)
+        for start, end in itertools.pairwise(ends)
     ]
-    assert all(earlier.cutoff == later.since for earlier, later in zip(windows, windows[1:], strict=False))
+    assert all(earlier.cutoff == later.since for earlier, later in itertools.pairwise(windows))
     assert all(window.since <= window.cutoff for window in windows)
 
 

@@ -46,7 +46,23 @@ def test_names_are_not_folded(text: str, schema: str, table: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", ".", "flights", "a.b.c", "a.", ".b", 'a."b', 'a.b"', '"".b', "a b.c", "a.b c", "a;b.c", 'a."b"c', "a..b", " a.b"],
+    [
+        "",
+        ".",
+        "flights",
+        "a.b.c",
+        "a.",
+        ".b",
+        'a."b',
+        'a.b"',
+        '"".b',
+        "a b.c",
+        "a.b c",
+        "a;b.c",
+        'a."b"c',
+        "a..b",
+        " a.b",
+    ],
 )
 def test_half_names_are_refused_with_the_right_form(text: str) -> None:
     """The message shows the text and how it is written."""

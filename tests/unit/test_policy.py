@@ -98,7 +98,9 @@ BAD: list[tuple[dict[str, Any], str, str, str]] = [
 
 
 @pytest.mark.parametrize(("change", "field", "value", "fix"), BAD, ids=lambda part: str(part)[:40])
-def test_a_bad_value_is_refused_by_field_value_and_fix(change: dict[str, Any], field: str, value: str, fix: str) -> None:
+def test_a_bad_value_is_refused_by_field_value_and_fix(
+    change: dict[str, Any], field: str, value: str, fix: str
+) -> None:
     """Whoever reads the message knows which line of which policy to change, and into what."""
     with pytest.raises(PolicyInvalid) as refused:
         Policy(**fields(**change))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from airflow_dbhygiene.databases.mysql import catalog, load, privileges, purge, rows, walk
+from airflow_dbhygiene.databases.mysql import catalog, load, privileges, purge, restore, rows, walk
 from airflow_dbhygiene.databases.mysql.session import Connections, MySqlSession
 from airflow_dbhygiene.databases.mysql.writing import quoted
 from airflow_dbhygiene.errors import StatementTimedOut
@@ -34,7 +34,7 @@ class MySqlDatabase:
     inspect = staticmethod(catalog.inspect)
     fingerprint = staticmethod(catalog.fingerprint)
     predicate = staticmethod(walk.predicate)
-    checked = staticmethod(walk.checked)
+    check_condition = staticmethod(walk.checked)
     choose_walk = staticmethod(walk.choose_walk)
     bounds = staticmethod(walk.bounds)
     count_up_to = staticmethod(walk.count_up_to)
@@ -47,6 +47,7 @@ class MySqlDatabase:
     encode_keys = staticmethod(rows.encode_keys)
     delete = staticmethod(purge.delete)
     delete_carefully = staticmethod(purge.delete_carefully)
+    restore_rows = staticmethod(restore.restore_rows)
     table_sizes = staticmethod(load.table_sizes)
     oldest_age_seconds = staticmethod(load.oldest_age_seconds)
     replica_lag_seconds = staticmethod(load.replica_lag_seconds)

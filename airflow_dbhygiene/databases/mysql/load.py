@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import pendulum
+
 from airflow_dbhygiene.databases.mysql.writing import quoted, spelled
 from airflow_dbhygiene.errors import NotFound, PolicyInvalid, PrivilegeMissing
 
 if TYPE_CHECKING:
     from airflow_dbhygiene.databases.mysql.session import MySqlSession
+    from airflow_dbhygiene.policy import Expired, OlderThan
     from airflow_dbhygiene.policy.names import TableName
 
 _SIZES: Final = """
@@ -16,7 +19,6 @@ SELECT coalesce(table_rows, 0), coalesce(data_length, 0), coalesce(index_length,
 FROM information_schema.tables WHERE table_schema = %s AND table_name = %s
 """
 _HISTORY: Final = "SELECT count FROM information_schema.innodb_metrics WHERE name = 'trx_rseg_history_len'"
-_LONGEST_EPOCH_SECONDS: Final = 10**11
 
 
 def table_sizes(session: MySqlSession, table: TableName) -> dict[str, int]:
@@ -42,23 +44,24 @@ def table_sizes(session: MySqlSession, table: TableName) -> dict[str, int]:
     }
 
 
-def oldest_age_seconds(session: MySqlSession, table: TableName, column: str, condition: str) -> float | None:
+def oldest_age_seconds(
+    session: MySqlSession, table: TableName, stale: OlderThan | Expired, condition: str
+) -> float | None:
     """Give the seconds since the oldest stale row's age, by the database's clock; None when no row is stale.
 
-    The age column is a timestamp, a date or an epoch; one without a zone is taken for UTC.
+    The age column is a timestamp, a date or an epoch.
     """
-    name = quoted(column)
+    name = quoted(stale.column)
     rows = session.execute(
-        f"SELECT CAST({name} AS CHAR), timestampdiff(MICROSECOND, {name}, utc_timestamp(6)) / 1e6"
-        f" FROM {spelled(table)} WHERE {condition} ORDER BY {name} LIMIT 1"
+        f"SELECT CAST({name} AS CHAR) FROM {spelled(table)} WHERE {condition} ORDER BY {name} LIMIT 1"
     )
     if not rows:
         return None
-    text, seconds = rows[0]
-    if not str(text).lstrip("-").isdecimal():
-        return float(seconds)
-    age = int(text)
-    return clock(session) - (age / 1000 if age > _LONGEST_EPOCH_SECONDS else age)
+    if stale.epoch:
+        return clock(session) - int(rows[0][0]) / (1000 if stale.epoch == "ms" else 1)
+    moment = pendulum.parse(str(rows[0][0]), tz=stale.zone or "UTC")
+    assert isinstance(moment, pendulum.DateTime)  # noqa: S101 - the server's own spelling of one
+    return clock(session) - moment.timestamp()
 
 
 def replica_lag_seconds(session: MySqlSession) -> tuple[str, float] | None:

@@ -84,7 +84,8 @@ def place_of(selection: Selection, rows: pa.Table, index: int) -> Bound:
 
 def encode_keys(selection: Selection, rows: pa.Table) -> bytes:  # noqa: ARG001 - the protocol's signature
     """Give the rows' versions one after the other: the key is part of what a version digests."""
-    return b"".join(rows.column(VERSION_COLUMN).to_pylist())
+    versions: list[Any] = rows.column(VERSION_COLUMN).to_pylist()
+    return b"".join(versions)
 
 
 def differing(session: MySqlSession, selection: Selection, rows: pa.Table) -> tuple[int, int]:
@@ -199,7 +200,7 @@ def _exact(column: Column, values: Any) -> Any:
 
 def _refuse_odd_years(column: Column, values: Any) -> None:
     days = pa.types.is_date(values.type)
-    found = pc.min_max(values.cast(pa.int32() if days else pa.int64())).as_py()
+    found: Any = pc.min_max(values.cast(pa.int32() if days else pa.int64())).as_py()
     scale = 1 if days else _MICROSECONDS_A_DAY
     if found["min"] is not None and (found["min"] < _FIRST_DAY * scale or found["max"] >= (_LAST_DAY + 1) * scale):
         message = f"column {column.name} ({column.type}) holds a date outside the years 1 to 9999: {_AS_TEXT}"
@@ -225,7 +226,7 @@ def _value(scalar: Any) -> Any:
 
 def _insert(rows: pa.Table, columns: Sequence[Column], first: int) -> str:
     literals = [[_literal(column, value) for value in rows.column(column.name)] for column in columns]
-    versions = [octets(value) for value in rows.column(VERSION_COLUMN).to_pylist()]
+    versions = [octets(value.as_py()) for value in rows.column(VERSION_COLUMN)]
     ordinals = map(str, range(first, first + rows.num_rows))
     tuples = ", ".join(f"({', '.join(row)})" for row in zip(ordinals, versions, *literals, strict=True))
     return f"INSERT INTO {_CHECK} VALUES {tuples}"

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from airflow_dbhygiene import errors
 from airflow_dbhygiene.databases.mysql.drivers import driver_errors, driver_of, errno_of, run
@@ -110,11 +110,25 @@ def flavour_of(version: str) -> Flavour:
     return Flavour(mariadb, major * 10_000 + minor * 100 + patch)
 
 
+def refuse_if(stopped: threading.Event) -> None:
+    """Begin nothing more once the task was told to stop: a cancelled query looks like a timeout, and steps go on.
+
+    :raises DatabaseUnavailable: since a retry goes on where this try stopped
+    """
+    if stopped.is_set():
+        raise errors.DatabaseUnavailable("the task was told to stop: its queries were cancelled. A retry goes on.")
+
+
+class _Rollback(Exception):  # noqa: N818 - no fault: it leads out of a transaction
+    """The transaction is to be undone, and nothing is wrong."""
+
+
 class MySqlSession:
     """One connection. Outside ``transaction`` every statement commits by itself."""
 
-    def __init__(self, connection: Any, cancel: Callable[[int], None]) -> None:
+    def __init__(self, connection: Any, cancel: Callable[[int], None], stopped: threading.Event) -> None:
         self.driver = driver_of(connection)
+        self._stopped = stopped
         self._cancel = cancel
         self.walk_indexes: dict[Any, str | None] = {}
         self._in_transaction = False
@@ -128,7 +142,7 @@ class MySqlSession:
         self,
         *,
         walking: bool = False,  # noqa: ARG002 - each statement that walks names its index
-        durable: bool = True,  # noqa: ARG002 - whether a commit waits for the disk is the server's to say
+        durable: bool | None = None,  # noqa: ARG002 - whether a commit waits for the disk is the server's to say
         statement_seconds: float | None = None,
         lock_seconds: float | None = None,
     ) -> Iterator[None]:
@@ -146,15 +160,22 @@ class MySqlSession:
         try:
             yield
             self.execute("COMMIT")
+        except _Rollback:
+            self._undo()
         except BaseException:
             with contextlib.suppress(errors.HygieneError):
-                self.execute("ROLLBACK")
+                self._undo()
             raise
         finally:
             self._in_transaction = False
             if statement_seconds is not None:
                 with contextlib.suppress(errors.HygieneError):
                     self._limit_statements(None)
+
+    @staticmethod
+    def rollback() -> NoReturn:
+        """Undo the transaction that it is called in, and go on behind it."""
+        raise _Rollback
 
     def wait_for_locks(self, seconds: float) -> None:
         """Wait for row locks no longer than this; MySQL knows whole seconds from 1, MariaDB from 0."""
@@ -163,11 +184,13 @@ class MySqlSession:
 
     def execute(self, statement: str, values: Values = ()) -> list[tuple[Any, ...]]:
         """Run one statement with bound values and give all its rows."""
+        refuse_if(self._stopped)
         with translated():
             return run(self.driver, statement, values)[0]
 
     def change(self, statement: str, values: Values = ()) -> int:
         """Run one statement that changes rows, and give their number."""
+        refuse_if(self._stopped)
         with translated():
             return run(self.driver, statement, values)[1]
 
@@ -188,6 +211,11 @@ class MySqlSession:
         finally:
             timer.cancel()
 
+    def _undo(self) -> None:
+        """Roll back even when the task was told to stop."""
+        with translated():
+            run(self.driver, "ROLLBACK", None)
+
     def _limit_statements(self, seconds: float | None) -> None:
         limit = seconds or 0
         name, value = ("max_statement_time", limit) if self.flavour.mariadb else ("max_execution_time", limit * 1000)
@@ -200,7 +228,8 @@ class Connections:
     def __init__(self, connect: Callable[[], Any]) -> None:
         self._connect = connect
         self._in_use: set[int] = set()
-        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._lock = threading.RLock()  # a signal may call cancel while this very thread holds it
 
     @contextmanager
     def session(self) -> Iterator[MySqlSession]:
@@ -208,7 +237,7 @@ class Connections:
         with translated():
             connection = self._connect()
         try:
-            session = MySqlSession(connection, self.cancel_one)
+            session = MySqlSession(connection, self.cancel_one, self._stopped)
             thread_id = session.driver.thread_id
             with self._lock:
                 self._in_use.add(thread_id)
@@ -222,7 +251,8 @@ class Connections:
                 connection.close()
 
     def cancel(self) -> None:
-        """Cancel what every open connection is running."""
+        """Cancel what every open connection is running, and let none begin anything more."""
+        self._stopped.set()
         with self._lock:
             threads = tuple(self._in_use)
         for thread_id in threads:

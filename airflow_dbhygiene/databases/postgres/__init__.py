@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from airflow_dbhygiene.databases.postgres import catalog, load, purge, rows, walk
+from airflow_dbhygiene.databases.postgres import catalog, load, purge, restore, rows, walk
 from airflow_dbhygiene.databases.postgres.session import Connections, PostgresSession
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class PostgresDatabase:
     inspect = staticmethod(catalog.inspect)
     fingerprint = staticmethod(catalog.fingerprint)
     predicate = staticmethod(walk.predicate)
-    checked = staticmethod(walk.checked)
+    check_condition = staticmethod(walk.checked)
     choose_walk = staticmethod(walk.choose_walk)
     bounds = staticmethod(walk.bounds)
     count_up_to = staticmethod(walk.count_up_to)
@@ -45,6 +45,7 @@ class PostgresDatabase:
     encode_keys = staticmethod(purge.encode_keys)
     delete = staticmethod(purge.delete)
     delete_carefully = staticmethod(purge.delete_carefully)
+    restore_rows = staticmethod(restore.restore_rows)
     table_sizes = staticmethod(load.table_sizes)
     oldest_age_seconds = staticmethod(load.oldest_age_seconds)
     replica_lag_seconds = staticmethod(load.replica_lag_seconds)

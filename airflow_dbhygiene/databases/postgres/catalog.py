@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg import sql
 
 from airflow_dbhygiene.databases.postgres import catalog_sql
-from airflow_dbhygiene.databases.postgres.types import form_of
+from airflow_dbhygiene.databases.postgres.types import TypeFact, form_of
 from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Column, Facts, Server
 from airflow_dbhygiene.errors import NotFound, ReadOnlyServer
 
@@ -22,15 +22,6 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class TypeFact:
-    """A type: its name, pg_type.typtype ("A" for an array), and whether PostgreSQL itself brings it."""
-
-    name: str
-    kind: str
-    builtin: bool
-
-
-@dataclass(frozen=True)
 class ForeignKey:
     """A foreign key of another table that points at ours."""
 
@@ -40,6 +31,7 @@ class ForeignKey:
     our_columns: tuple[str, ...]
     action: str
     indexed: bool
+    readable: bool
 
 
 _ACTIONS = {"c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT"}
@@ -95,7 +87,7 @@ def foreign_keys(session: PostgresSession, table: TableName) -> tuple[ForeignKey
     """Give the foreign keys of any table that point at ours."""
     oid = _table(session, table)["oid"]
     rows = session.execute(catalog_sql.FOREIGN_KEYS, {"oid": oid})
-    return tuple(ForeignKey(n, c, tuple(cc), tuple(oc), a, i) for n, c, cc, oc, a, i in rows)
+    return tuple(ForeignKey(n, c, tuple(cc), tuple(oc), *rest) for n, c, cc, oc, *rest in rows)
 
 
 def _table(session: PostgresSession, name: TableName) -> dict[str, Any]:
@@ -116,7 +108,9 @@ def _columns(session: PostgresSession, oid: int, policy: Policy) -> tuple[tuple[
         raise NotFound(f"archive.as_text names {min(unknown)!r}, which is not a column of {policy.table}.")
     columns, refusals = [], []
     for name, spelled, precision, scale, types in rows:
-        form = form_of(tuple(TypeFact(*fact) for fact in types), precision, scale)
+        # The fields of a record without a type come as text: a boolean too.
+        facts = tuple(TypeFact(typename, kind, builtin == "t") for typename, kind, builtin in types)
+        form = form_of(facts, precision, scale)
         if form is None:
             refusals.append(f"column {name} has type {spelled}, whose values cannot be archived exactly.")
         columns.append(Column(name, spelled, "text" if name in as_text else form or "text"))
@@ -144,7 +138,7 @@ def _refusals(
         yield f"{child} inherits from {parent}, so that deletes reach its rows: purge the tables one by one."
     for foreign_key in foreign_keys(session, policy.table_name):
         yield from _foreign_key_refusals(foreign_key)
-    yield from _privilege_refusals(session, policy, key)
+    yield from _privilege_refusals(session, policy, table["oid"], key)
 
 
 def _kind_refusals(table: dict[str, Any]) -> Iterator[str]:
@@ -159,6 +153,11 @@ def _kind_refusals(table: dict[str, Any]) -> Iterator[str]:
         yield "row security would hide rows from this role: use a role with BYPASSRLS, or the owner."
     if table["encoding"] == "SQL_ASCII":
         yield "the database's encoding is SQL_ASCII: its text may be no text at all, and would not come back equal."
+    elif table["encoding"] != "UTF8":
+        yield (
+            f"the database's encoding is {table['encoding']}, which cannot hold all that the ledger writes: move it to "
+            f"a database with encoding UTF8."
+        )
     if table["row_estimate"] is None:
         yield "its number of rows is unknown, so that guard.max_fraction cannot be checked: run ANALYZE on it once."
 
@@ -180,6 +179,11 @@ def _foreign_key_refusals(foreign_key: ForeignKey) -> Iterator[str]:
             f"foreign key {foreign_key.name} of {foreign_key.child} ({columns}) is ON DELETE {action}: it would change "
             f"rows that were not archived. Make it NO ACTION."
         )
+    if not foreign_key.readable:
+        yield (
+            f"foreign key {foreign_key.name} of {foreign_key.child} points at it, and this role may not read that "
+            f"table: GRANT SELECT ON {foreign_key.child}."
+        )
     if not foreign_key.indexed:
         yield (
             f"foreign key {foreign_key.name} of {foreign_key.child} has no index on ({columns}): each deleted row "
@@ -187,16 +191,23 @@ def _foreign_key_refusals(foreign_key: ForeignKey) -> Iterator[str]:
         )
 
 
-def _privilege_refusals(session: PostgresSession, policy: Policy, key: tuple[str, ...]) -> Iterator[str]:
+def _privilege_refusals(session: PostgresSession, policy: Policy, oid: int, key: tuple[str, ...]) -> Iterator[str]:
     name = quoted(session, policy.table_name)
-    select, delete, update, temporary, role, database = session.execute(
-        catalog_sql.PRIVILEGES, {"table": name, "column": key[0] if key else None}
-    )[0]
+    rights = session.execute(catalog_sql.PRIVILEGES, {"oid": oid})[0]
+    usage, select, delete, update, temporary, maintain, role, database = rights
+    if not usage:
+        schema = session.render(sql.Identifier(policy.table_name.schema))
+        yield f"role {role} may not use its schema: GRANT USAGE ON SCHEMA {schema} TO {role};"
     if not (select and delete and update):
         column = session.render(sql.Identifier(key[0])) if key else "…"
         yield f"role {role} lacks rights on it: GRANT SELECT, DELETE, UPDATE ({column}) ON {name} TO {role};"
     if not temporary:
         yield f"role {role} may not create temporary tables: GRANT TEMPORARY ON DATABASE {database} TO {role};"
+    if not maintain and policy.reclaim != "none":
+        yield (
+            f"role {role} may not {policy.reclaim} it, which only its owner may: GRANT MAINTAIN ON {name} TO {role}; "
+            f"(PostgreSQL 17), or set the policy's reclaim to 'none' and leave it to autovacuum."
+        )
 
 
 def _warnings(session: PostgresSession, table: dict[str, Any]) -> Iterator[str]:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Final, LiteralString
 from psycopg import sql
 
 from airflow_dbhygiene.databases.postgres.session import translated
-from airflow_dbhygiene.errors import PrivilegeMissing
+from airflow_dbhygiene.errors import NotFound, PrivilegeMissing
 
 if TYPE_CHECKING:
     from airflow_dbhygiene.databases.postgres.session import PostgresSession
+    from airflow_dbhygiene.policy.model import Expired, OlderThan
     from airflow_dbhygiene.policy.names import TableName
 
 _SIZES: Final[LiteralString] = """
@@ -39,12 +40,20 @@ LIMIT 1
 
 
 def table_sizes(session: PostgresSession, table: TableName) -> dict[str, int]:
-    """Give live and dead tuples as the server's statistics count them, and bytes of table and indexes."""
-    live, dead, table_bytes, index_bytes, _ = session.execute(_SIZES, {"schema": table.schema, "table": table.table})[0]
+    """Give live and dead tuples as the server's statistics count them, and bytes of table and indexes.
+
+    :raises NotFound: when there is no such table: nothing there is not nothing to do
+    """
+    sizes = session.execute(_SIZES, {"schema": table.schema, "table": table.table})[0]
+    live, dead, table_bytes, index_bytes, relations = sizes
+    if not relations:
+        raise NotFound(f"table {table} does not exist, or the role may not see its schema.")
     return {"live_tuples": live, "dead_tuples": dead, "table_bytes": table_bytes, "index_bytes": index_bytes}
 
 
-def oldest_age_seconds(session: PostgresSession, table: TableName, column: str, condition: str) -> float | None:
+def oldest_age_seconds(
+    session: PostgresSession, table: TableName, stale: OlderThan | Expired, condition: str
+) -> float | None:
     """Give the seconds since the oldest stale row's age, by the database's clock; None when no row is stale.
 
     The age column is a timestamp, a date or an epoch: the server's own types tell which.
@@ -53,12 +62,12 @@ def oldest_age_seconds(session: PostgresSession, table: TableName, column: str, 
         "SELECT pg_catalog.to_jsonb(age), pg_typeof(age)::text, extract(epoch FROM clock_timestamp())::float8"
         " FROM (SELECT {column} AS age FROM {table} WHERE {condition} ORDER BY {column} LIMIT 1) AS oldest"
     ).format(
-        column=sql.Identifier(column),
+        column=sql.Identifier(stale.column),
         table=sql.Identifier(table.schema, table.table),
         condition=sql.SQL(condition),
     )
     rows = session.execute(statement)
-    return None if not rows else _seconds(session, *rows[0])
+    return None if not rows else _seconds(session, stale, *rows[0])
 
 
 def replica_lag_seconds(session: PostgresSession) -> tuple[str, float] | None:
@@ -104,9 +113,11 @@ def _maintain(session: PostgresSession, table: TableName, statement: LiteralStri
         raise PrivilegeMissing(message)
 
 
-def _seconds(session: PostgresSession, age: object, kind: str, now: float) -> float:
+def _seconds(session: PostgresSession, stale: OlderThan | Expired, age: object, kind: str, now: float) -> float:
     if isinstance(age, int | float):
-        return now - (age / 1000 if age > 10**11 else age)
-    zone = "" if kind == "timestamp with time zone" else "::timestamp AT TIME ZONE 'UTC'"
-    statement = f"SELECT extract(epoch FROM (%s{zone})::timestamptz)::float8"
-    return now - float(session.execute(statement, (age,))[0][0])
+        return now - (age / 1000 if stale.epoch == "ms" else age)
+    if kind == "timestamp with time zone":
+        rows = session.execute("SELECT extract(epoch FROM %s::timestamptz)::float8", (age,))
+    else:
+        rows = session.execute("SELECT extract(epoch FROM %s::timestamp AT TIME ZONE %s)::float8", (age, stale.zone))
+    return now - float(rows[0][0])

@@ -35,7 +35,8 @@ _NATIVE: dict[str, pa.DataType] = {
     "bytea": pa.binary(),
     "date": pa.date32(),
 }
-_CHECK = "_dbhygiene_check"
+CHECK = "_dbhygiene_check"
+"""The temporary table beside which archived rows are compared."""
 
 
 def arrow_schema(selection: Selection) -> pa.Schema:
@@ -84,10 +85,10 @@ def differing(session: PostgresSession, selection: Selection, rows: pa.Table) ->
     :returns: how many rows the server could compare (the others have changed since), and how many of them differ
     """
     with session.transaction():
-        session.execute(_check_table(selection))
-        _load(session, rows)
+        session.execute(check_table(selection))
+        load(session, rows)
         compared, equal = session.execute(_comparison(selection))[0]
-        session.execute(sql.SQL("DROP TABLE pg_temp.{}").format(sql.Identifier(_CHECK)))
+        session.execute(sql.SQL("DROP TABLE pg_temp.{}").format(sql.Identifier(CHECK)))
     return int(compared), int(compared) - int(equal)
 
 
@@ -104,7 +105,10 @@ def _select(selection: Selection, span: Span, after: Bound | None, rows: int, he
         version=sql.Identifier(VERSION_COLUMN),
         table=sql.Identifier(selection.table.schema, selection.table.table),
         rows=sql.SQL(" AND ").join(condition),
-        walk=sql.SQL(", ").join(map(sql.Identifier, selection.walk)),
+        # Qualified, or ORDER BY would take the text beside it: "k"::text is called "k" too.
+        walk=sql.SQL(", ").join(
+            sql.Identifier(selection.table.schema, selection.table.table, name) for name in selection.walk
+        ),
         n=sql.Literal(rows),
     )
 
@@ -141,7 +145,7 @@ def _cast(column: Column, values: Any) -> Any:
 def _refuse_odd_years(column: Column, values: Any) -> None:
     kind, storage = ("date", pa.int32()) if pa.types.is_date(values.type) else ("timestamp", pa.int64())
     first, last = _FOUR_DIGIT_YEARS[kind]
-    found = pc.min_max(values.cast(storage)).as_py()
+    found: Any = pc.min_max(values.cast(storage)).as_py()
     if found["min"] is not None and (found["min"] < first or found["max"] > last):
         raise NotLossless(_not_lossless(column, "an infinite date, or one outside the years 1 to 9999"))
 
@@ -166,19 +170,20 @@ def text_of(scalar: Any) -> str:
         raise NotLossless(message) from error
 
 
-def _check_table(selection: Selection) -> sql.Composed:
+def check_table(selection: Selection) -> sql.Composed:
     """Make a temporary table with the table's own columns and types, and the version."""
     columns = [
         sql.SQL("{} {}").format(sql.Identifier(column.name), sql.SQL(column.type)) for column in selection.columns
     ]
     columns.append(sql.SQL("{} bigint").format(sql.Identifier(VERSION_COLUMN)))
     return sql.SQL("CREATE TEMPORARY TABLE {} ({}) ON COMMIT DROP").format(
-        sql.Identifier(_CHECK), sql.SQL(", ").join(columns)
+        sql.Identifier(CHECK), sql.SQL(", ").join(columns)
     )
 
 
-def _load(session: PostgresSession, rows: pa.Table) -> None:
-    statement = sql.SQL("COPY pg_temp.{} FROM STDIN (FORMAT csv, NULL '')").format(sql.Identifier(_CHECK))
+def load(session: PostgresSession, rows: pa.Table) -> None:
+    """Copy archived rows into the temporary table."""
+    statement = sql.SQL("COPY pg_temp.{} FROM STDIN (FORMAT csv, NULL '')").format(sql.Identifier(CHECK))
     with translated(), session.connection.cursor() as cursor, cursor.copy(statement) as copy:
         for batch in rows.to_batches(max_chunksize=10_000):
             copy.write(_csv(batch))
@@ -210,7 +215,7 @@ def _comparison(selection: Selection) -> sql.Composed:
     ).format(
         hot_row=row("hot"),
         archived_row=row("archived"),
-        check=sql.Identifier(_CHECK),
+        check=sql.Identifier(CHECK),
         hot=hot,
         keys=sql.SQL(" AND ").join(
             sql.SQL("hot.{0} = archived.{0}").format(sql.Identifier(name)) for name in selection.key

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import adbc_driver_manager.dbapi
 import psycopg
@@ -18,6 +18,7 @@ Query = str | sql.Composable
 SETTINGS: Mapping[str, object] = {
     "application_name": "airflow-dbhygiene",
     "row_security": "off",  # an error instead of silently filtered rows
+    "client_encoding": "UTF8",  # as Arrow and Parquet have it, whatever the database's own
     "TimeZone": "UTC",
     "DateStyle": "ISO, YMD",
     "IntervalStyle": "postgres",
@@ -78,7 +79,9 @@ def translate(error: Exception) -> errors.HygieneError:
     state = getattr(error, "sqlstate", None)
     text = " ".join(str(error).split())
     if state is None or state.startswith("08"):
-        return errors.DatabaseUnavailable(f"the database did not answer: {text}. Is it up, and its address right?")
+        return errors.DatabaseUnavailable(
+            f"the database did not answer: {text}. Is it up, and are address and login right?"
+        )
     if state in ("28P01", "28000"):
         return errors.PrivilegeMissing(f"the database refused the login: {text}. Correct the Airflow connection.")
     kind: type[errors.HygieneError] = _TERMINAL.get(state) or _TRANSIENT.get(state) or errors.StatementFailed
@@ -94,13 +97,27 @@ def translated() -> Iterator[None]:
         raise translate(error) from error
 
 
+def refuse_if(stopped: threading.Event) -> None:
+    """Begin nothing more once the task was told to stop: a cancelled query looks like a timeout, and steps go on.
+
+    :raises DatabaseUnavailable: since a retry goes on where this try stopped
+    """
+    if stopped.is_set():
+        raise errors.DatabaseUnavailable("the task was told to stop: its queries were cancelled. A retry goes on.")
+
+
 class PostgresSession:
     """One connection. Outside ``transaction`` every statement commits by itself."""
 
-    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+    def __init__(self, connection: psycopg.Connection[Any], stopped: threading.Event | None = None) -> None:
         connection.autocommit = True
+        # Under a stricter default a batch would not see a hold that was placed while it waited.
+        connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+        if connection.info.encoding != "utf-8":
+            connection.execute("SET client_encoding = 'UTF8'")
         connection.prepare_threshold = None  # poolers in transaction mode know no prepared statements
         self.connection = connection
+        self._stopped = stopped or threading.Event()
         self.notices: list[str] = []
         connection.add_notice_handler(lambda notice: self.notices.append(notice.message_primary or ""))
 
@@ -114,7 +131,7 @@ class PostgresSession:
         self,
         *,
         walking: bool = False,
-        durable: bool = True,
+        durable: bool | None = None,
         statement_seconds: float | None = None,
         lock_seconds: float | None = None,
         **settings: object,
@@ -122,7 +139,7 @@ class PostgresSession:
         """Commit on leaving, roll back on an exception; settings hold for this transaction only."""
         limits = {"statement_timeout": statement_seconds, "lock_timeout": lock_seconds}
         asked: dict[str, object] = {
-            "synchronous_commit": "on" if durable else "off",
+            **({} if durable is None else {"synchronous_commit": "on" if durable else "off"}),
             **(_WALKING if walking else {}),
             **{name: f"{int(seconds * 1000)}ms" for name, seconds in limits.items() if seconds is not None},
         }
@@ -130,14 +147,21 @@ class PostgresSession:
             self.execute(settings_query({**SETTINGS, **asked, **settings}, self.version))
             yield
 
+    @staticmethod
+    def rollback() -> NoReturn:
+        """Undo the transaction that it is called in, and go on behind it."""
+        raise psycopg.Rollback
+
     def execute(self, statement: Query, values: Sequence[object] | Mapping[str, object] = ()) -> list[tuple[Any, ...]]:
         """Run one statement with bound values and give all its rows."""
+        refuse_if(self._stopped)
         with translated():
             cursor = self.connection.execute(statement, values or None)  # type: ignore[arg-type]
             return cursor.fetchall() if cursor.description else []
 
     def change(self, statement: Query, values: Sequence[object] | Mapping[str, object] = ()) -> int:
         """Run one statement that changes rows, and give their number."""
+        refuse_if(self._stopped)
         with translated():
             return self.connection.execute(statement, values or None).rowcount  # type: ignore[arg-type]
 
@@ -149,6 +173,7 @@ class PostgresSession:
 
     def execute_binary(self, statement: sql.Composed) -> list[tuple[Any, ...]]:
         """Run one statement and take its rows in the server's binary form, which is half the size for bytes."""
+        refuse_if(self._stopped)
         with translated():
             return self.connection.execute(statement, binary=True).fetchall()
 
@@ -164,7 +189,8 @@ class Connections:
         self._connect = connect
         self._in_use: set[psycopg.Connection[Any]] = set()
         self._reading: set[int] = set()
-        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._lock = threading.RLock()  # a signal may call cancel while this very thread holds it
 
     @contextmanager
     def session(self) -> Iterator[PostgresSession]:
@@ -174,7 +200,7 @@ class Connections:
             with self._lock:
                 self._in_use.add(connection)
             try:
-                yield PostgresSession(connection)
+                yield PostgresSession(connection, self._stopped)
             finally:
                 with self._lock:
                     self._in_use.discard(connection)
@@ -185,6 +211,7 @@ class Connections:
         """Open a read-only connection that gives Arrow data."""
         import adbc_driver_postgresql.dbapi as adbc  # noqa: PLC0415 - only the archive step needs it
 
+        refuse_if(self._stopped)
         with translated(), self._connect() as known:
             conninfo = psycopg.conninfo.make_conninfo(**known.info.get_parameters(), password=known.info.password)
             version = known.info.server_version
@@ -200,7 +227,8 @@ class Connections:
                     self._reading.discard(pid)
 
     def cancel(self) -> None:
-        """Cancel what every open connection is running."""
+        """Cancel what every open connection is running, and let none begin anything more."""
+        self._stopped.set()
         with self._lock:
             connections, pids = tuple(self._in_use), tuple(self._reading)
         for connection in connections:

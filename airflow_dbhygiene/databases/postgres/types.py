@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from airflow_dbhygiene.databases.postgres.catalog import TypeFact
+from dataclasses import dataclass
 
 NATIVE = frozenset("bool int2 int4 int8 float4 float8 text varchar bpchar bytea date timestamp timestamptz".split())
 """Arrow's own type holds every value; infinite dates are looked for while reading."""
@@ -24,6 +21,15 @@ TEXT_EXTENSIONS = frozenset(
 """The same, of types that extensions bring."""
 
 _MOST_DIGITS = 38  # of Arrow's decimal128
+
+
+@dataclass(frozen=True)
+class TypeFact:
+    """A type: its name, pg_type.typtype ("A" for an array), and whether PostgreSQL itself brings it."""
+
+    name: str
+    kind: str
+    builtin: bool
 
 
 def form_of(roots: tuple[TypeFact, ...], precision: int | None, scale: int | None) -> str | None:

@@ -146,7 +146,8 @@ def checked(session: PostgresSession, text: str, where: str) -> sql.SQL:
     """
     functions = check_predicate(text, dialect="postgres", where=where)
     volatile = session.execute(
-        "SELECT DISTINCT proname FROM pg_catalog.pg_proc WHERE provolatile = 'v' AND proname = ANY(%s) ORDER BY 1",
+        "SELECT DISTINCT proname FROM pg_catalog.pg_proc WHERE provolatile = 'v' AND lower(proname) = ANY(%s)"
+        " ORDER BY 1",
         (sorted(functions),),
     )
     if volatile:

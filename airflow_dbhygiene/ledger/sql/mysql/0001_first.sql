@@ -15,6 +15,7 @@ CREATE TABLE IF NOT EXISTS dbhygiene.run (
     reported_at       datetime(6),
     report            longtext,                    -- JSON: the certificate
     certificate_sha256 char(64),
+    restored_at       datetime(6),                 -- when rows of it were last put back
     KEY run_by_policy (policy, planned_at)
 ) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
@@ -92,9 +93,24 @@ CREATE TABLE IF NOT EXISTS dbhygiene.outcome (
     FOREIGN KEY (run_id, chunk) REFERENCES dbhygiene.chunk (run_id, chunk)
 ) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
+-- Batches of archived rows that were put back.
+CREATE TABLE IF NOT EXISTS dbhygiene.restore (
+    restore_id        varchar(200) NOT NULL,
+    run_id            varchar(200) NOT NULL,
+    chunk             int NOT NULL,
+    first_ordinal     bigint NOT NULL,
+    end_ordinal       bigint NOT NULL,
+    target            text NOT NULL,               -- the table that they were put into
+    restored          bigint NOT NULL,
+    existing          bigint NOT NULL,             -- left alone, since their key exists again
+    committed_at      datetime(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+    PRIMARY KEY (restore_id, chunk, first_ordinal),
+    FOREIGN KEY (run_id, chunk) REFERENCES dbhygiene.chunk (run_id, chunk)
+) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
 -- Legal holds: rows that nothing may delete.
 CREATE TABLE IF NOT EXISTS dbhygiene.hold (
-    hold_id           varchar(200) NOT NULL PRIMARY KEY,
+    hold_id           varchar(300) NOT NULL PRIMARY KEY,
     table_name        varchar(300) NOT NULL,
     predicate         longtext NOT NULL,           -- SQL condition over the table's columns
     reason            text NOT NULL,

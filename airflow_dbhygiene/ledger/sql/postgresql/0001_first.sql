@@ -13,7 +13,8 @@ CREATE TABLE dbhygiene.run (
     planned_at        timestamptz NOT NULL DEFAULT clock_timestamp(),
     reported_at       timestamptz,
     report            text,                        -- JSON: the certificate
-    certificate_sha256 text
+    certificate_sha256 text,
+    restored_at       timestamptz                  -- when rows of it were last put back
 );
 CREATE INDEX run_by_policy ON dbhygiene.run (policy, planned_at);
 
@@ -86,6 +87,20 @@ CREATE TABLE dbhygiene.outcome (                   -- of archived rows that were
     row_key           text NOT NULL,               -- JSON: the key's values as text
     noted_at          timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (run_id, chunk, ordinal),
+    FOREIGN KEY (run_id, chunk) REFERENCES dbhygiene.chunk
+);
+
+CREATE TABLE dbhygiene.restore (                   -- batches of archived rows that were put back
+    restore_id        text NOT NULL,
+    run_id            text NOT NULL,
+    chunk             integer NOT NULL,
+    first_ordinal     bigint NOT NULL,
+    end_ordinal       bigint NOT NULL,
+    target            text NOT NULL,               -- the table that they were put into
+    restored          bigint NOT NULL,
+    existing          bigint NOT NULL,             -- left alone, since their key exists again
+    committed_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (restore_id, chunk, first_ordinal),
     FOREIGN KEY (run_id, chunk) REFERENCES dbhygiene.chunk
 );
 

@@ -1,0 +1,144 @@
+"""restore: put a run, some of its chunks, or chosen rows back. It is the rollback."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
+
+from airflow_dbhygiene.databases.protocol import Restored
+from airflow_dbhygiene.errors import IllegalMove, NotFound
+from airflow_dbhygiene.ledger import Chunk, Ledger, ObjectReceipt, Run
+from airflow_dbhygiene.ledger.ledger import RESTORE
+from airflow_dbhygiene.policy.names import TableName, parse_table_name
+from airflow_dbhygiene.steps.site import Progress
+from airflow_dbhygiene.steps.verify import opened
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_dbhygiene.steps.site import Site
+
+_BATCH_ROWS: Final = 10_000
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What to put back.
+
+    :param run_id: the run whose rows come back
+    :param restore_id: names this restore: the same id goes on where it stopped
+    :param chunks: only these chunks; None means all
+    :param where: SQL condition over the table's columns that narrows the rows down
+    :param into: schema.table to put them into; None means the table that they came from
+    :param dry_run: do everything, and roll it back
+    """
+
+    run_id: str
+    restore_id: str
+    chunks: tuple[int, ...] | None = None
+    where: str | None = None
+    into: str | None = None
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A wish, with all that it takes to fulfil it."""
+
+    site: Site
+    session: Any
+    wish: Wish
+    run: Run
+    target: TableName
+
+
+def restore(site: Site, wish: Wish) -> Restored:
+    """Put rows back in batches, each with its row in the ledger; restoring twice changes nothing.
+
+    Rows that had drifted, were held or had vanished when their run came by are not put back: the application has
+    decided about them since. Restored rows stay under a hold unless the policy's ``restored`` is "purge".
+
+    :returns: how many rows came back, and how many were left alone since their key exists again
+    :raises NotFound: when the ledger has no such run or chunk
+    :raises SchemaChanged: when the target lacks an archived column, or changes rows on their way in
+    """
+    with site.database.session() as session:
+        site.database.server(session)
+        ledger = Ledger(session)
+        run = ledger.existing_run(wish.run_id)
+        target = parse_table_name(wish.into) if wish.into else run.selection.table
+        if wish.where is not None:
+            site.database.check_condition(session, wish.where, "where")
+        job = _Job(site, session, wish, run, target)
+        chunks = _chosen(ledger.chunks(run.run_id), wish)
+        if not wish.dry_run and target == run.selection.table:
+            _protect(job)
+        done = [batch for chunk in chunks for batch in _restore_chunk(job, chunk)]
+        return _sum(done) if wish.dry_run else ledger.restored(wish.restore_id)
+
+
+def _chosen(chunks: tuple[Chunk, ...], wish: Wish) -> list[Chunk]:
+    known = {chunk.chunk: chunk for chunk in chunks}
+    numbers = sorted(known) if wish.chunks is None else wish.chunks
+    if unknown := [number for number in numbers if number not in known]:
+        raise NotFound(f"run {wish.run_id} has no chunk {unknown[0]}: it has {len(known)}.")
+    chosen = [known[number] for number in numbers if known[number].purged_through]
+    if not chosen:
+        raise IllegalMove(f"run {wish.run_id} has purged no row of the chosen chunks: there is nothing to restore.")
+    return chosen
+
+
+def _protect(job: _Job) -> None:
+    """Hold the rows before they come back, so that the next run of their policy does not take them again."""
+    where = f" AND (\n{job.wish.where}\n)" if job.wish.where else ""
+    with job.session.transaction():
+        job.site.database.close_gate(job.session)
+        Ledger(job.session).place_hold(
+            f"restored {job.wish.restore_id}",
+            job.run.policy.table,
+            f"{job.run.selection.predicate}{where}",
+            f"rows of run {job.run.run_id} were restored",
+            RESTORE,
+        )
+
+
+def _restore_chunk(job: _Job, chunk: Chunk) -> Iterator[Restored]:
+    ledger = Ledger(job.session)
+    left_out = ledger.left_out(chunk)
+    start = 0 if job.wish.dry_run else ledger.restored_through(job.wish.restore_id, chunk)
+    progress = Progress(job.site.tell, f"restore {chunk.label}", chunk.purged_through)
+    for receipt in ledger.objects(chunk):
+        for first, rows in _batches(job, receipt, start, chunk.purged_through):
+            span = range(first, first + rows.num_rows)
+            kept = pa.array([ordinal - first for ordinal in span if ordinal not in left_out], pa.int64())
+            yield _restore_batch(job, chunk, span, rows.take(kept))
+            progress.at(span.stop)
+    progress.at(chunk.purged_through, last=True)
+
+
+def _restore_batch(job: _Job, chunk: Chunk, span: range, rows: pa.Table) -> Restored:
+    with job.session.transaction():
+        restored = job.site.database.restore_rows(job.session, job.run.selection, rows, job.target, job.wish.where)
+        Ledger(job.session).record_restore(job.wish.restore_id, chunk, str(job.target), span, restored)
+        if job.wish.dry_run:
+            job.session.rollback()
+    return restored
+
+
+def _batches(job: _Job, receipt: ObjectReceipt, start: int, end: int) -> Iterator[tuple[int, pa.Table]]:
+    """Give an object's rows between two ordinals of the chunk, and the ordinal of the first."""
+    if receipt.first_ordinal + receipt.rows <= start or receipt.first_ordinal >= end:
+        return
+    with opened(job.site, job.site.open_store(job.run.policy.archive), job.run, receipt) as file:
+        first = receipt.first_ordinal
+        for batch in file.iter_batches(_BATCH_ROWS):
+            skip, stop = max(start - first, 0), min(end - first, batch.num_rows)
+            if skip < stop:
+                yield first + skip, pa.Table.from_batches([batch]).slice(skip, stop - skip)
+            first += batch.num_rows
+
+
+def _sum(batches: list[Restored]) -> Restored:
+    return Restored(sum(each.restored for each in batches), sum(each.existing for each in batches))
