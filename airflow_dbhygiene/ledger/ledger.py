@@ -117,7 +117,8 @@ class Ledger:
             raise IllegalMove(f"chunk {chunk.chunk} of run {chunk.run_id} is {chunk.state}: it cannot become {state}.")
         sets = "".join(f", {name} = %({name})s" for name in fields)
         statement = (
-            f"UPDATE dbhygiene.chunk SET state = %(to)s, changed_at = CURRENT_TIMESTAMP(6){sets}"  # noqa: S608 - our names
+            "UPDATE dbhygiene.chunk SET state = %(to)s, changed_at = CURRENT_TIMESTAMP(6)"
+            f"{sets}"
             " WHERE run_id = %(run_id)s AND chunk = %(chunk)s AND state = %(from)s AND coalesce(nonce, '') = %(seen)s"
         )
         seen = {"from": chunk.state, "seen": chunk.nonce or "", "run_id": chunk.run_id, "chunk": chunk.chunk}
@@ -246,7 +247,7 @@ class Ledger:
             if settled := getattr(outcomes, outcome):
                 self._session.execute(
                     "UPDATE dbhygiene.outcome SET outcome = %s, noted_at = CURRENT_TIMESTAMP(6)"
-                    f" WHERE run_id = %s AND chunk = %s AND ordinal IN ({_marks(settled)})",  # noqa: S608 - marks only
+                    f" WHERE run_id = %s AND chunk = %s AND ordinal IN ({_marks(settled)})",
                     (outcome, chunk.run_id, chunk.chunk, *settled),
                 )
         noted = {*outcomes.drifted, *outcomes.held, *outcomes.vanished, *outcomes.locked}
@@ -370,7 +371,7 @@ class Ledger:
     def _forget_outcomes(self, chunk: Chunk, ordinals: Sequence[int]) -> None:
         if ordinals:
             self._session.execute(
-                f"DELETE FROM dbhygiene.outcome WHERE run_id = %s AND chunk = %s AND ordinal IN ({_marks(ordinals)})",  # noqa: S608 - marks only
+                f"DELETE FROM dbhygiene.outcome WHERE run_id = %s AND chunk = %s AND ordinal IN ({_marks(ordinals)})",
                 (chunk.run_id, chunk.chunk, *ordinals),
             )
 
@@ -434,9 +435,9 @@ def _run(run_id: str, state: str, plan_text: str, origin: str) -> Run:
 
 
 def _chunk(*row: Any) -> Chunk:
-    run_id, chunk, state, label, lower, upper, *rest, changed_at, now = row
-    idle = max((now - changed_at).total_seconds(), 0.0)
-    return Chunk(run_id, chunk, state, label, Span(bound_from_json(lower), bound_from_json(upper)), *rest, idle)
+    run_id, chunk, state, label, lower, upper, *figures, changed_at, now = row
+    figures.append(max((now - changed_at).total_seconds(), 0.0))
+    return Chunk(run_id, chunk, state, label, Span(bound_from_json(lower), bound_from_json(upper)), *figures)
 
 
 def _counts(outcomes: Outcomes) -> dict[str, int]:

@@ -96,7 +96,7 @@ def inspect(session: MySqlSession, policy: Policy) -> Facts:
         ddl=_ddl(session, name),
         fingerprint=fingerprint(session, name),
         row_estimate=table["row_estimate"],
-        table_bytes=table["data_bytes"],
+        table_bytes=int(table["data_bytes"]),
         refusals=refusals,
         warnings=tuple(_warnings(session)),
     )
@@ -208,7 +208,7 @@ def _kind_refusals(table: dict[str, Any]) -> Iterator[str]:
     elif table["engine"] != "InnoDB":
         yield f"its engine is {table['engine']}, which has no transactions: ALTER TABLE … ENGINE=InnoDB."
     if table["row_estimate"] is None:
-        yield "its number of rows is unknown, so that guard.max_fraction cannot be checked: run ANALYZE TABLE on it once."
+        yield "its number of rows is unknown, so that guard.max_fraction cannot be checked: run ANALYZE TABLE once."
 
 
 def _key_refusals(columns: tuple[Column, ...], key: Index | None) -> Iterator[str]:

@@ -30,7 +30,8 @@ FROM information_schema.columns WHERE table_schema = %s AND table_name = %s ORDE
 
 # {visible} is spelled IS_VISIBLE on MySQL, IGNORED on MariaDB.
 INDEXES: Final = """
-SELECT index_name, column_name, sub_part IS NULL AND coalesce(collation, '') = 'A' AND index_type = 'BTREE' AND {visible}
+SELECT index_name, column_name,
+       sub_part IS NULL AND coalesce(collation, '') = 'A' AND index_type = 'BTREE' AND {visible}
 FROM information_schema.statistics WHERE table_schema = %s AND table_name = %s ORDER BY index_name, seq_in_index
 """
 

@@ -1,4 +1,4 @@
-"""The two drivers that Airflow's MySqlHook may use, made alike: mysqlclient, and mysql-connector-python where chosen."""
+"""The two drivers that Airflow's MySqlHook may use, made alike: mysqlclient, or mysql-connector-python."""
 
 from __future__ import annotations
 

@@ -6,10 +6,13 @@ Nothing is committed here.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+import pyarrow as pa
+
 from airflow_dbhygiene.databases.mysql.catalog import column_of
-from airflow_dbhygiene.databases.mysql.rows import beside, encode_keys, same_key, version_sql
+from airflow_dbhygiene.databases.mysql.rows import beside, encode_keys, version_sql
 from airflow_dbhygiene.databases.mysql.types import literal_of, text_of
 from airflow_dbhygiene.databases.mysql.walk import compare, source
 from airflow_dbhygiene.databases.mysql.writing import listed, quoted, spelled
@@ -18,13 +21,14 @@ from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Outcomes
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    import pyarrow as pa
-
     from airflow_dbhygiene.databases.mysql.session import MySqlSession
     from airflow_dbhygiene.databases.protocol import Column, Selection
 
 _KEYS_AT_A_TIME: Final = 1_000
 """So few that the optimizer looks them up one by one and never scans the table, locking rows on its way."""
+
+_PATIENT: Final = "SET STATEMENT innodb_lock_wait_timeout = 1 FOR "
+"""MariaDB 10.11 answers SKIP LOCKED with error 1180 where a lock wait of 0 seconds is set and a row is locked."""
 
 _MOST_SECONDS: Final = 10.0
 """A batch that lasts longer is cancelled: it should last less than two."""
@@ -51,19 +55,29 @@ def delete_carefully(
 
     A row that is locked, or that changes between two statements, counts as locked: a later look decides.
     """
-    key = [column_of(selection.columns, name) for name in selection.key]
     outcomes: dict[str, list[int]] = {"drifted": [], "held": [], "vanished": [], "locked": []}
-    with session.limited(_MOST_SECONDS), beside(session, selection, rows, key) as archived:
-        seen = {place: state for place, *state in session.execute(_look(selection, archived, held))}
-        mine = {place for place, same in _locked(session, selection, archived, held) if same}
-        gone = rows.take(sorted(mine))
-        deleted = sum(session.change(statement) for statement in _deletes(selection, gone)) if mine else 0
+    with session.limited(_MOST_SECONDS):
+        seen = _look(session, selection, rows, held)
+        locks = (_PATIENT * session.flavour.mariadb + _lock_piece(selection, piece, held) for piece in _pieces(rows))
+        locked = {row[0] for lock in locks for row in session.execute(lock)}
+        versions = rows.column(VERSION_COLUMN).to_pylist()
+        mine = [place for place, version in enumerate(versions) if version in locked]
+        gone = rows.take(pa.array(mine, pa.int64()))
+        deleted = sum(session.change(statement) for statement in _deletes(selection, gone))
     if deleted != len(mine):
         raise AssertionError(f"{deleted} rows of {selection.table} were deleted where {len(mine)} were locked")
     for place, ordinal in enumerate(ordinals):
-        if place not in mine:
+        if versions[place] not in locked:
             outcomes[_outcome(seen.get(place))].append(ordinal)
     return Outcomes(len(mine), **{name: tuple(found) for name, found in outcomes.items()})
+
+
+def _keys_beside(selection: Selection, rows: pa.Table) -> tuple[list[Column], pa.Table]:
+    """Give the keys other names, since conditions call the table's columns by theirs alone."""
+    key = [column_of(selection.columns, name) for name in selection.key]
+    columns = [replace(column, name=f"_dbhygiene_key_{i}") for i, column in enumerate(key)]
+    names = [*(column.name for column in columns), VERSION_COLUMN]
+    return columns, rows.select([*selection.key, VERSION_COLUMN]).rename_columns(names)
 
 
 def _lock_range(session: MySqlSession, selection: Selection, rows: pa.Table, held: str | None) -> str:
@@ -82,15 +96,24 @@ def _place(selection: Selection, rows: pa.Table, index: int) -> tuple[str, ...]:
     )
 
 
+def _pieces(rows: pa.Table) -> Iterator[pa.Table]:
+    return (rows.slice(start, _KEYS_AT_A_TIME) for start in range(0, rows.num_rows, _KEYS_AT_A_TIME))
+
+
 def _deletes(selection: Selection, rows: pa.Table) -> Iterator[str]:
     """Write statements that delete rows by their keys, which are locked."""
+    table = spelled(selection.table)
+    return (f"DELETE FROM {table} WHERE {_has_key(selection, piece)}" for piece in _pieces(rows))
+
+
+def _has_key(selection: Selection, rows: pa.Table) -> str:
+    """Say that a row has one of these keys."""
     key = [column_of(selection.columns, name) for name in selection.key]
-    for start in range(0, rows.num_rows, _KEYS_AT_A_TIME):
-        piece = rows.slice(start, _KEYS_AT_A_TIME)
-        literals = [_literals(column, piece.column(column.name)) for column in key]
-        keys = literals[0] if len(key) == 1 else [f"({', '.join(row)})" for row in zip(*literals, strict=True)]
-        columns = quoted(key[0].name) if len(key) == 1 else f"({listed(selection.key)})"
-        yield f"DELETE FROM {spelled(selection.table)} WHERE {columns} IN ({', '.join(keys)})"
+    literals = [_literals(column, rows.column(column.name)) for column in key]
+    if len(key) == 1:
+        return f"{quoted(key[0].name)} IN ({', '.join(literals[0])})"
+    keys = [f"({', '.join(row)})" for row in zip(*literals, strict=True)]
+    return f"({listed(selection.key)}) IN ({', '.join(keys)})"
 
 
 def _literals(column: Column, values: Any) -> list[str]:
@@ -100,37 +123,26 @@ def _literals(column: Column, values: Any) -> list[str]:
 _VERSION: Final = quoted(VERSION_COLUMN)
 
 
-def _look(selection: Selection, archived: str, held: str | None) -> str:
+def _look(session: MySqlSession, selection: Selection, rows: pa.Table, held: str | None) -> dict[int, list[Any]]:
     """See, without waiting, which rows are there, are the same, are stale, are held."""
+    columns, keys = _keys_beside(selection, rows)
+    with beside(session, keys, columns) as archived:
+        table = spelled(selection.table)
+        pairs = [f"{table}.{quoted(name)} = {archived}._dbhygiene_key_{i}" for i, name in enumerate(selection.key)]
+        looked = session.execute(
+            f"SELECT _dbhygiene_ordinal, {version_sql(selection, f'{table}.')} <=> {_VERSION},"
+            f" ({selection.predicate}) IS TRUE, ({held or 'FALSE'}) IS TRUE"
+            f" FROM {archived} STRAIGHT_JOIN {table} ON {' AND '.join(pairs)}"
+        )
+    return {place: state for place, *state in looked}
+
+
+def _lock_piece(selection: Selection, piece: pa.Table, held: str | None) -> str:
+    """Lock the rows of these keys that nobody else has locked, and give their versions."""
     return (
-        f"SELECT _dbhygiene_ordinal, {version_sql(selection, _hot(selection))} <=> {_VERSION},"
-        f" ({selection.predicate}) IS TRUE, ({held or 'FALSE'}) IS TRUE FROM {_joined(selection, archived)}"
+        f"SELECT {version_sql(selection)} FROM {spelled(selection.table)} WHERE {_has_key(selection, piece)}"
+        f" AND ({selection.predicate}) AND ({held or 'FALSE'}) IS NOT TRUE FOR UPDATE SKIP LOCKED"
     )
-
-
-def _locked(session: MySqlSession, selection: Selection, archived: str, held: str | None) -> Iterator[tuple[int, bool]]:
-    """Lock the rows that nobody else has locked; give their places, and whether they still are the same."""
-    statement = (
-        f"SELECT _dbhygiene_ordinal, {version_sql(selection, _hot(selection))} <=> {_VERSION}"
-        f" FROM {_joined(selection, archived)}"
-        f" WHERE ({selection.predicate}) AND ({held or 'FALSE'}) IS NOT TRUE FOR UPDATE"
-        + ("" if session.flavour.mariadb else f" OF {quoted(selection.table.table)}")
-        + " SKIP LOCKED"
-    )
-    return ((int(place), bool(same)) for place, same in session.execute(statement))
-
-
-def _joined(selection: Selection, archived: str) -> str:
-    """Join in the order of the keys beside, so that each is looked up.
-
-    The table keeps its own name, by which conditions may call it; the keys beside have other names.
-    """
-    table = spelled(selection.table)
-    return f"{archived} AS _dbhygiene_archived STRAIGHT_JOIN {table} ON {same_key(selection, '_dbhygiene_archived', table)}"
-
-
-def _hot(selection: Selection) -> str:
-    return f"{spelled(selection.table)}."
 
 
 def _outcome(state: list[Any] | None) -> str:

@@ -40,7 +40,7 @@ def restore_rows(
     :raises SchemaChanged: when the target lacks an archived column, or its triggers changed a row on its way in
     """
     columns = _insertable(session, selection, target)
-    with beside(session, selection, rows, selection.columns) as check:
+    with beside(session, rows, selection.columns) as check:
         if where is not None:
             session.execute(f"DELETE FROM {check} WHERE ({checked(session, where, 'where')}) IS NOT TRUE")
         wanted = int(session.execute(f"SELECT count(*) FROM {check}")[0][0])

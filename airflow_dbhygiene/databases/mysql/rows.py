@@ -82,7 +82,7 @@ def place_of(selection: Selection, rows: pa.Table, index: int) -> Bound:
     )
 
 
-def encode_keys(selection: Selection, rows: pa.Table) -> bytes:  # noqa: ARG001 - the protocol's signature
+def encode_keys(_: Selection, rows: pa.Table) -> bytes:
     """Give the rows' versions one after the other: the key is part of what a version digests."""
     versions: list[Any] = rows.column(VERSION_COLUMN).to_pylist()
     return b"".join(versions)
@@ -93,7 +93,7 @@ def differing(session: MySqlSession, selection: Selection, rows: pa.Table) -> tu
 
     :returns: how many rows the server could compare (the others have changed since), and how many of them differ
     """
-    with session.transaction(), beside(session, selection, rows, selection.columns) as check:
+    with session.transaction(), beside(session, rows, selection.columns) as check:
         compared, equal = session.execute(
             f"SELECT count(*), coalesce(sum({version_sql(selection, 'archived.')} <=> archived.{_VERSION}), 0)"
             f" FROM {check} AS archived JOIN {spelled(selection.table)} AS hot ON {same_key(selection, 'archived')}"
@@ -103,7 +103,7 @@ def differing(session: MySqlSession, selection: Selection, rows: pa.Table) -> tu
 
 
 @contextmanager
-def beside(session: MySqlSession, selection: Selection, rows: pa.Table, columns: Sequence[Column]) -> Iterator[str]:
+def beside(session: MySqlSession, rows: pa.Table, columns: Sequence[Column]) -> Iterator[str]:
     """Make a temporary table of rows with these columns, their version and their ordinal; give its name."""
     definitions = ", ".join(f"{quoted(column.name)} {column.type} NULL" for column in columns)
     session.execute(f"DROP TEMPORARY TABLE IF EXISTS {_CHECK}")

@@ -119,7 +119,7 @@ def refuse_if(stopped: threading.Event) -> None:
         raise errors.DatabaseUnavailable("the task was told to stop: its queries were cancelled. A retry goes on.")
 
 
-class _Rollback(Exception):  # noqa: N818 - no fault: it leads out of a transaction
+class _Rollback(Exception):
     """The transaction is to be undone, and nothing is wrong."""
 
 
