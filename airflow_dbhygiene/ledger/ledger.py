@@ -79,8 +79,8 @@ class Ledger:
     def report_run(self, run_id: str, state: str, report: str, sha256: str) -> None:
         """Close a run with its certificate."""
         self._session.execute(
-            "UPDATE dbhygiene.run SET state = %s, report = %s, certificate_sha256 = %s, reported_at = CURRENT_TIMESTAMP(6)"
-            " WHERE run_id = %s",
+            "UPDATE dbhygiene.run SET state = %s, report = %s, certificate_sha256 = %s,"
+            " reported_at = CURRENT_TIMESTAMP(6) WHERE run_id = %s",
             (state, report, sha256, run_id),
         )
 
@@ -298,7 +298,8 @@ class Ledger:
     def restored(self, restore_id: str) -> Restored:
         """Add a restore's batches up."""
         rows = self._session.execute(
-            "SELECT coalesce(sum(restored), 0), coalesce(sum(existing), 0) FROM dbhygiene.restore WHERE restore_id = %s",
+            "SELECT coalesce(sum(restored), 0), coalesce(sum(existing), 0)"
+            " FROM dbhygiene.restore WHERE restore_id = %s",
             (restore_id,),
         )
         return Restored(*map(int, rows[0]))

@@ -30,9 +30,10 @@ MOMENTS: Final = frozenset({"date", "datetime", "timestamp"})
 CHARACTERS: Final = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext"})
 LABELS: Final = frozenset({"enum", "set"})
 BYTES: Final = frozenset("binary varbinary tinyblob blob mediumblob longblob vector".split())
-SHAPES: Final = frozenset(
-    "geometry point linestring polygon multipoint multilinestring multipolygon geometrycollection geomcollection".split()
-)
+SHAPES: Final = frozenset("geometry point linestring polygon multipoint multilinestring multipolygon".split()) | {
+    "geometrycollection",
+    "geomcollection",
+}
 """Archived as the server keeps them: the number of the reference system, then WKB."""
 
 WRITTEN: Final = frozenset({"time", "json", "uuid", "inet4", "inet6"})
@@ -98,13 +99,13 @@ def is_bare(column: Column) -> bool:
 def text_sql(column: Column, owner: str = "") -> str:
     """Write an expression for the column's text form, as bytes; NULL for NULL.
 
-    CONCAT and CAST print six digits of a FLOAT, and DOUBLE(10,3) three after the point: times one they are plain
-    DOUBLEs, of which they print as many as tell it from any other.
+    Bytes are in hexadecimal digits. CAST prints six digits of a FLOAT; times one it is a DOUBLE, of which it prints
+    16 at least. Of a column that is a DOUBLE itself it prints as many as tell it from any other, and only then.
     """
     name, kind = owner + quoted(column.name), kind_of(column)
-    if column.form == "text" and pa.types.is_binary(_natural(column)):
+    if is_octets(column):
         return f"CAST(hex({name}) AS BINARY)"
-    if kind in FLOATS:
+    if kind == "float":
         return f"CAST({name} * 1e0 AS BINARY)"
     if kind == "bit":
         return f"CAST({name} + 0 AS BINARY)"
@@ -131,21 +132,16 @@ def text_of(column: Column, value: Any) -> str:
     return repr(value) if kind in FLOATS else str(value)
 
 
-def text_of_bytes(column: Column, value: bytes) -> str:
-    """Read what ``text_sql`` gave."""
-    return value.hex() if pa.types.is_binary(arrow_type(column)) else value.decode()
-
-
 def literal_of(column: Column, text: str) -> str:
     """Write a text form as a value in SQL that the server compares and stores by the column's own type."""
     kind = kind_of(column)
-    if pa.types.is_binary(arrow_type(column)):
+    if is_octets(column):
         introducer = f"_{character_set(column)} " if kind in CHARACTERS else ""
         return introducer + octets(bytes.fromhex(text))
-    if column.form == "text" and pa.types.is_binary(_natural(column)):
-        return octets(bytes.fromhex(text))
     if kind in _NUMBERS - FLOATS - {"year"}:
         return _number(column, text)
+    if kind in CHARACTERS:
+        return _characters(column, text)
     plain = kind in FLOATS | MOMENTS | {"year", "time"}
     return f"'{_plain(column, text)}'" if plain else literal(text)
 
@@ -156,11 +152,10 @@ def character_set(column: Column) -> str | None:
     return found.group(1) if found else None
 
 
-def _natural(column: Column) -> pa.DataType:
+def is_octets(column: Column) -> bool:
+    """Tell whether a column's values are bytes, which have no other text form than their digits."""
     kind = kind_of(column)
-    if kind in BYTES | SHAPES or (kind in CHARACTERS and not _is_text(column)):
-        return pa.binary()
-    return pa.string()
+    return kind in BYTES | SHAPES or (kind in CHARACTERS and not _is_text(column))
 
 
 def _is_text(column: Column) -> bool:
@@ -172,6 +167,14 @@ def _digits(column: Column) -> tuple[int, int]:
     if found is None:
         raise NotLossless(f"column {column.name} has type {column.type}, whose digits cannot be told.")
     return int(found.group(1)), int(found.group(2))
+
+
+def _characters(column: Column, text: str) -> str:
+    """Write text in the column's own character set, or a comparison might not use its index, nor find its value."""
+    charset = character_set(column)
+    if charset in _ONE_TO_ONE:
+        return f"CONVERT({literal(text)} USING {charset})"
+    return f"_{charset} {octets(text.encode())}"
 
 
 def _number(column: Column, text: str) -> str:

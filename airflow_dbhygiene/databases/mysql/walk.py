@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_dbhygiene.databases.mysql import catalog, catalog_sql
-from airflow_dbhygiene.databases.mysql.types import INTEGERS, kind_of, literal_of, text_of_bytes, text_sql
+from airflow_dbhygiene.databases.mysql.types import INTEGERS, kind_of, literal_of, text_sql
 from airflow_dbhygiene.databases.mysql.writing import listed, quoted, spelled
 from airflow_dbhygiene.databases.predicate import check_predicate
 from airflow_dbhygiene.databases.protocol import Span
@@ -262,7 +262,7 @@ def _hop(session: MySqlSession, selection: Selection, place: Bound | None, rows:
     # Outside, or the rows that OFFSET passes over would be turned into text too.
     texts = ", ".join(text_sql(column) for column in columns)
     found = session.execute(f"SELECT {texts} FROM ({ordered} OFFSET {rows}) AS place")
-    return tuple(map(text_of_bytes, columns, found[0])) if found else None
+    return tuple(text.decode() for text in found[0]) if found else None
 
 
 def _count(session: MySqlSession, selection: Selection, place: Bound | None, most: int) -> int:
