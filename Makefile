@@ -10,8 +10,9 @@ LOCAL_UV := .cache/uv/bin/uv
 UV := $(shell command -v uv || echo $(LOCAL_UV))
 RUN := $(UV) run --no-sync
 
-# What the PostgreSQL servers of the tests load. They are built for Debian 12, hence its ICU.
-DEBIAN_PACKAGES := tzdata libxml2 libicu72 libgssapi-krb5-2
+# What the PostgreSQL servers of the tests load (built for Debian 12, hence its ICU), and MariaDB. Debian starts no
+# MariaDB where packages are installed without an init system; elsewhere its own server does not disturb ours.
+DEBIAN_PACKAGES := tzdata libxml2 libicu72 libgssapi-krb5-2 mariadb-server
 
 # Tests of one file share servers, so they stay on one worker.
 PARALLEL := -n 2 --dist loadfile
@@ -82,4 +83,4 @@ debian-packages:
 	if (( $${#missing[@]} == 0 )); then exit 0; fi; \
 	install="apt-get update && apt-get install --yes --no-install-recommends $${missing[*]}"; \
 	if (( EUID == 0 )); then DEBIAN_FRONTEND=noninteractive bash -c "$$install"; \
-	else echo "The PostgreSQL servers of the tests need libraries. Run: sudo sh -c '$$install'" >&2; exit 1; fi
+	else echo "The servers of the tests need packages. Run: sudo sh -c '$$install'" >&2; exit 1; fi

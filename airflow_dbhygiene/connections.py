@@ -36,8 +36,10 @@ def open_database(conn_id: str, connection: Connection | None = None) -> Databas
     :raises PolicyInvalid: when its type is no database that can be cleaned
     """
     found = connection or _connection(conn_id)
+    if found.conn_type == "mysql":
+        return _mysql(conn_id, found)
     if found.conn_type not in ("postgres", "postgresql"):
-        message = f"connection {conn_id!r} has type {found.conn_type!r}: use a connection of type 'postgres'."
+        message = f"connection {conn_id!r} has type {found.conn_type!r}: use one of type 'postgres' or 'mysql'."
         raise PolicyInvalid(message)
     from airflow.providers.postgres.hooks.postgres import PostgresHook  # noqa: PLC0415
 
@@ -45,6 +47,18 @@ def open_database(conn_id: str, connection: Connection | None = None) -> Databas
 
     hook = PostgresHook(postgres_conn_id=conn_id, connection=found)
     return PostgresDatabase(cast("Any", hook.get_conn))  # psycopg 3's connections: the package depends on it
+
+
+def _mysql(conn_id: str, connection: Connection) -> Database:
+    """Take the hook's own parameters, its driver included: mysqlclient, or mysql-connector-python where chosen."""
+    try:
+        from airflow.providers.mysql.hooks.mysql import MySqlHook  # noqa: PLC0415
+    except ImportError as error:
+        message = f"connection {conn_id!r} is of type 'mysql': install airflow-dbhygiene[mysql]."
+        raise PolicyInvalid(message) from error
+    from airflow_dbhygiene.databases.mysql import MySqlDatabase  # noqa: PLC0415
+
+    return MySqlDatabase(MySqlHook(mysql_conn_id=conn_id, connection=connection).get_conn)
 
 
 def open_store(archive: Parquet) -> Store:

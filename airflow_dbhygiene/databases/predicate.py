@@ -40,6 +40,7 @@ _REFUSED: dict[type[exp.Expr], str] = {
     exp.Command: "a statement",
     exp.Placeholder: "a placeholder",
     exp.Parameter: "a parameter",
+    exp.SessionParameter: "a parameter",
     exp.Window: "a window function",
     exp.PropertyEQ: "an assignment",
     exp.Alias: "an alias",

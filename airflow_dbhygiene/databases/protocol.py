@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -100,6 +100,38 @@ class Outcomes:
     locked: tuple[int, ...] = ()
 
 
+class Session(Protocol):
+    """A connection. Outside ``transaction`` every statement commits by itself."""
+
+    def transaction(
+        self,
+        *,
+        walking: bool = False,
+        durable: bool | None = None,
+        statement_seconds: float | None = None,
+        lock_seconds: float | None = None,
+    ) -> AbstractContextManager[None]:
+        """Commit on leaving, roll back on an exception.
+
+        :param walking: make the planner follow the walk's index
+        :param durable: whether the commit waits for the disk, where the engine lets one choose; None: its own default
+        :param statement_seconds: how long a statement may take
+        :param lock_seconds: how long it waits for others' locks
+        """
+
+    def execute(self, statement: Any, values: Sequence[object] | Mapping[str, object] = ()) -> list[tuple[Any, ...]]:
+        """Run one statement with bound values and give all its rows."""
+
+    def change(self, statement: Any, values: Sequence[object] | Mapping[str, object] = ()) -> int:
+        """Run one statement that changes rows, and give their number."""
+
+    def insert_new(self, table: str, row: Mapping[str, object]) -> bool:
+        """Insert a row; False when its key is there already."""
+
+    def rollback(self) -> NoReturn:
+        """Undo the transaction that it is called in, and go on behind it."""
+
+
 class Database(Protocol):
     """One engine's answers to: what is this table, which rows, their values, deleting them, how busy is it.
 
@@ -118,6 +150,12 @@ class Database(Protocol):
 
     def share_gate(self, session: Any, /) -> None:
         """Hold off, until this transaction ends, anyone who places a legal hold."""
+
+    def changing_ledger(self, session: Any, /) -> AbstractContextManager[None]:
+        """Keep others from changing the ledger's schema; where the engine can, all changes inside are one."""
+
+    def ledger_grant(self, session: Any, /) -> str:
+        """Give the statement by which an administrator makes the ledger's schema for us."""
 
     def close_gate(self, session: Any, /) -> None:
         """Wait for all batches under way, and hold off new ones until this transaction ends."""

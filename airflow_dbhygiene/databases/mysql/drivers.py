@@ -1,0 +1,120 @@
+"""The two drivers that Airflow's MySqlHook may use, made alike: mysqlclient, or mysql-connector-python."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+
+class Driver(Protocol):
+    """One connection of a driver."""
+
+    connection: Any
+    """The driver's own connection."""
+
+    @property
+    def thread_id(self) -> int:
+        """The server's number for this connection, by which another one can cancel it."""
+
+    def begin_life(self) -> None:
+        """Let every statement commit by itself, and text pass as utf8mb4."""
+
+    def cursor(self) -> Any:
+        """Open a cursor whose result is here at once."""
+
+    def stream(self, statement: str) -> Iterator[Sequence[Any]]:
+        """Run a SELECT of one binary column and give its rows, many at a time, as they come."""
+
+
+_ROWS_AT_A_TIME = 10_000
+
+
+class MySqlClient:
+    """A connection of mysqlclient."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+
+    @property
+    def thread_id(self) -> int:
+        """The server's number for this connection."""
+        return int(self.connection.thread_id())
+
+    def begin_life(self) -> None:
+        """Let every statement commit by itself, and text pass as utf8mb4."""
+        self.connection.autocommit(True)  # noqa: FBT003 - the driver's own signature
+        self.connection.set_character_set("utf8mb4")
+
+    def cursor(self) -> Any:
+        """Open a cursor whose result is here at once, whatever the Airflow connection asks for."""
+        from MySQLdb.cursors import Cursor  # noqa: PLC0415 - only where this driver is used
+
+        return self.connection.cursor(Cursor)
+
+    def stream(self, statement: str) -> Iterator[Sequence[Any]]:
+        """Give rows as they come. Whoever stops early closes the connection: a cursor would read to the end."""
+        from MySQLdb.cursors import SSCursor  # noqa: PLC0415
+
+        cursor = self.connection.cursor(SSCursor)
+        cursor.execute(statement)
+        while rows := cursor.fetchmany(_ROWS_AT_A_TIME):
+            yield [row[0] for row in rows]
+
+
+class MySqlConnector:
+    """A connection of mysql-connector-python."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+
+    @property
+    def thread_id(self) -> int:
+        """The server's number for this connection."""
+        return int(self.connection.connection_id)
+
+    def begin_life(self) -> None:
+        """Let every statement commit by itself, and text pass as utf8mb4."""
+        self.connection.autocommit = True
+        self.connection.set_charset_collation("utf8mb4")
+
+    def cursor(self) -> Any:
+        """Open a cursor whose result is here at once."""
+        return self.connection.cursor(buffered=True)
+
+    def stream(self, statement: str) -> Iterator[Sequence[Any]]:
+        """Give rows as they come."""
+        cursor = self.connection.cursor(raw=True)
+        cursor.execute(statement)
+        while rows := cursor.fetchmany(_ROWS_AT_A_TIME):
+            yield [None if row[0] is None else bytes(row[0]) for row in rows]
+
+
+def driver_of(connection: Any) -> Driver:
+    """Take a driver's connection by where its class comes from."""
+    return MySqlConnector(connection) if type(connection).__module__.startswith("mysql.") else MySqlClient(connection)
+
+
+def driver_errors() -> tuple[type[Exception], ...]:
+    """Give the errors of the drivers that are loaded."""
+    loaded = (sys.modules.get("MySQLdb"), sys.modules.get("mysql.connector"))
+    return tuple(module.Error for module in loaded if module is not None)
+
+
+def errno_of(error: Exception) -> int | None:
+    """Give the number by which the server, or the client's library, names the error."""
+    number = getattr(error, "errno", None)
+    if number is None and error.args and isinstance(error.args[0], int):
+        number = error.args[0]
+    return number
+
+
+def run(driver: Driver, statement: str, values: Any) -> tuple[list[tuple[Any, ...]], int]:
+    """Run one statement; give its rows and how many it changed."""
+    with closing(driver.cursor()) as cursor:
+        cursor.execute(statement, values or None)
+        rows = [tuple(row) for row in cursor.fetchall()] if cursor.description else []
+        return rows, int(cursor.rowcount)

@@ -1,0 +1,92 @@
+"""What a user must be allowed to see and do. Without these rights foreign keys and triggers are invisible, and act."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from airflow_dbhygiene.databases.mysql.writing import spelled
+from airflow_dbhygiene.errors import PrivilegeMissing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from airflow_dbhygiene.databases.mysql.session import MySqlSession
+    from airflow_dbhygiene.policy.names import TableName
+
+_LINE = re.compile(r"(?P<verb>GRANT|REVOKE) (?P<rights>.+?) ON (?:TABLE )?(?P<scope>\S.*?) (?:TO|FROM) ")
+_ON_ALL = "*.*"
+
+
+def check(session: MySqlSession, table: TableName) -> None:
+    """Refuse a user who cannot see or do all that a purge needs.
+
+    :raises PrivilegeMissing: with the statements that an administrator must run
+    """
+    lines = tuple(_lines(session))
+    missing = [right for right in ("SELECT", "DELETE", "TRIGGER") if not _holds(lines, right, table)]
+    statements = [f"GRANT {', '.join(missing)} ON {spelled(table)} TO {user(session)};"] if missing else []
+    if not any(line.verb == "GRANT" and line.scope == _ON_ALL and line.names("PROCESS") for line in lines):
+        statements.append(f"GRANT PROCESS ON *.* TO {user(session)};")
+    if statements:
+        message = (
+            f"user {user(session)} lacks rights. Without TRIGGER and PROCESS the triggers of {table}, and foreign keys "
+            f"of other schemas, are invisible and act all the same: {' '.join(statements)}"
+        )
+        raise PrivilegeMissing(message)
+
+
+def user(session: MySqlSession) -> str:
+    """Give the user whose rights count, as a GRANT names it."""
+    name, _, host = str(session.execute("SELECT current_user()")[0][0]).rpartition("@")
+    return f"'{name}'@'{host}'"
+
+
+@dataclass(frozen=True)
+class _Line:
+    """One line of SHOW GRANTS. MySQL has REVOKE lines too, where a schema is taken out of what holds for all."""
+
+    verb: str
+    rights: frozenset[str]
+    scope: str
+
+    def names(self, right: str) -> bool:
+        return bool(self.rights & {right, "ALL PRIVILEGES"})
+
+
+def _lines(session: MySqlSession) -> Iterator[_Line]:
+    for statement in _statements(session):
+        for (text,) in session.execute(statement):
+            if found := _LINE.match(str(text)):
+                rights = re.sub(r"\s*\([^)]*\)", " (some columns)", found["rights"])
+                yield _Line(found["verb"], frozenset(right.strip() for right in rights.split(",")), found["scope"])
+
+
+def _statements(session: MySqlSession) -> Iterator[str]:
+    roles = session.execute("SELECT current_role()")[0][0]
+    if roles in {None, "NONE", ""}:
+        yield "SHOW GRANTS"
+    elif session.flavour.mariadb:
+        yield from ("SHOW GRANTS", "SHOW GRANTS FOR CURRENT_ROLE")
+    else:
+        yield f"SHOW GRANTS FOR CURRENT_USER() USING {roles}"
+
+
+def _holds(lines: tuple[_Line, ...], right: str, table: TableName) -> bool:
+    granted = {line.scope for line in lines if line.verb == "GRANT" and line.names(right)}
+    revoked = {line.scope for line in lines if line.verb == "REVOKE" and line.names(right)}
+    if spelled(table) in granted or any(_covers(scope, table.schema) for scope in granted):
+        return True
+    return _ON_ALL in granted and not any(_covers(scope, table.schema) for scope in revoked)
+
+
+def _covers(scope: str, schema: str) -> bool:
+    r"""Tell whether a grant on a database's name holds for ours: % and _ are wildcards there unless after a \."""
+    if not scope.endswith("`.*"):
+        return False
+    pattern = scope[1:-3].replace("``", "`")
+    parts = re.findall(r"\\.|.", pattern, re.DOTALL)
+    wildcards = {"%": ".*", "_": "."}
+    whole = "".join(wildcards.get(part) or re.escape(part[-1]) for part in parts)
+    return re.fullmatch(whole, schema, re.DOTALL) is not None

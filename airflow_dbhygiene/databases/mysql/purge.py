@@ -1,0 +1,156 @@
+"""Deleting them: lock the batch's range, compare it exactly, delete by the locked keys; else row by row.
+
+A DELETE of the range itself would meet rows that came after the comparison, and may turn into a scan of the table.
+Nothing is committed here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
+
+from airflow_dbhygiene.databases.mysql.catalog import column_of
+from airflow_dbhygiene.databases.mysql.rows import beside, encode_keys, version_sql
+from airflow_dbhygiene.databases.mysql.types import literal_of, text_of
+from airflow_dbhygiene.databases.mysql.walk import compare, source
+from airflow_dbhygiene.databases.mysql.writing import listed, quoted, spelled
+from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Outcomes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from airflow_dbhygiene.databases.mysql.session import MySqlSession
+    from airflow_dbhygiene.databases.protocol import Column, Selection
+
+_KEYS_AT_A_TIME: Final = 1_000
+"""So few that the optimizer looks them up one by one and never scans the table, locking rows on its way."""
+
+_PATIENT: Final = "SET STATEMENT innodb_lock_wait_timeout = 1 FOR "
+"""MariaDB 10.11 answers SKIP LOCKED with error 1180 where a lock wait of 0 seconds is set and a row is locked."""
+
+_MOST_SECONDS: Final = 10.0
+"""A batch that lasts longer is cancelled: it should last less than two."""
+
+
+def delete(session: MySqlSession, selection: Selection, rows: pa.Table, held: str | None) -> bool:
+    """Delete the range that the archived rows span; tell whether exactly these, in these versions, were deleted.
+
+    :param rows: the batch's archived keys and versions, in the order of the walk
+    :param held: condition of the rows that a legal hold protects
+    """
+    with session.limited(_MOST_SECONDS):
+        locked = session.execute(_lock_range(session, selection, rows, held))
+        if b"".join(row[0] or b"" for row in locked) != encode_keys(selection, rows):
+            return False
+        deleted = sum(session.change(statement) for statement in _deletes(selection, rows))
+    return deleted == rows.num_rows
+
+
+def delete_carefully(
+    session: MySqlSession, selection: Selection, rows: pa.Table, ordinals: Sequence[int], held: str | None
+) -> Outcomes:
+    """Delete those archived rows that are still identical and not locked, and say what became of the others.
+
+    A row that is locked, or that changes between two statements, counts as locked: a later look decides.
+    """
+    outcomes: dict[str, list[int]] = {"drifted": [], "held": [], "vanished": [], "locked": []}
+    with session.limited(_MOST_SECONDS):
+        seen = _look(session, selection, rows, held)
+        locks = (_PATIENT * session.flavour.mariadb + _lock_piece(selection, piece, held) for piece in _pieces(rows))
+        locked = {row[0] for lock in locks for row in session.execute(lock)}
+        versions = rows.column(VERSION_COLUMN).to_pylist()
+        mine = [place for place, version in enumerate(versions) if version in locked]
+        gone = rows.take(pa.array(mine, pa.int64()))
+        deleted = sum(session.change(statement) for statement in _deletes(selection, gone))
+    if deleted != len(mine):
+        raise AssertionError(f"{deleted} rows of {selection.table} were deleted where {len(mine)} were locked")
+    for place, ordinal in enumerate(ordinals):
+        if versions[place] not in locked:
+            outcomes[_outcome(seen.get(place))].append(ordinal)
+    return Outcomes(len(mine), **{name: tuple(found) for name, found in outcomes.items()})
+
+
+def _keys_beside(selection: Selection, rows: pa.Table) -> tuple[list[Column], pa.Table]:
+    """Give the keys other names, since conditions call the table's columns by theirs alone."""
+    key = [column_of(selection.columns, name) for name in selection.key]
+    columns = [replace(column, name=f"_dbhygiene_key_{i}") for i, column in enumerate(key)]
+    names = [*(column.name for column in columns), VERSION_COLUMN]
+    return columns, rows.select([*selection.key, VERSION_COLUMN]).rename_columns(names)
+
+
+def _lock_range(session: MySqlSession, selection: Selection, rows: pa.Table, held: str | None) -> str:
+    first, last = _place(selection, rows, 0), _place(selection, rows, rows.num_rows - 1)
+    return (
+        f"SELECT {version_sql(selection)} FROM {source(session, selection)}"
+        f" WHERE {compare(selection, '>=', first)} AND {compare(selection, '<=', last)}"
+        f" AND ({selection.predicate}) AND ({held or 'FALSE'}) IS NOT TRUE"
+        f" ORDER BY {listed(selection.walk)} FOR UPDATE NOWAIT"
+    )
+
+
+def _place(selection: Selection, rows: pa.Table, index: int) -> tuple[str, ...]:
+    return tuple(
+        text_of(column_of(selection.columns, name), rows.column(name)[index].as_py()) for name in selection.walk
+    )
+
+
+def _pieces(rows: pa.Table) -> Iterator[pa.Table]:
+    return (rows.slice(start, _KEYS_AT_A_TIME) for start in range(0, rows.num_rows, _KEYS_AT_A_TIME))
+
+
+def _deletes(selection: Selection, rows: pa.Table) -> Iterator[str]:
+    """Write statements that delete rows by their keys, which are locked."""
+    table = spelled(selection.table)
+    return (f"DELETE FROM {table} WHERE {_has_key(selection, piece)}" for piece in _pieces(rows))
+
+
+def _has_key(selection: Selection, rows: pa.Table) -> str:
+    """Say that a row has one of these keys."""
+    key = [column_of(selection.columns, name) for name in selection.key]
+    literals = [_literals(column, rows.column(column.name)) for column in key]
+    if len(key) == 1:
+        return f"{quoted(key[0].name)} IN ({', '.join(literals[0])})"
+    keys = [f"({', '.join(row)})" for row in zip(*literals, strict=True)]
+    return f"({listed(selection.key)}) IN ({', '.join(keys)})"
+
+
+def _literals(column: Column, values: Any) -> list[str]:
+    return [literal_of(column, text_of(column, value)) for value in values.to_pylist()]
+
+
+_VERSION: Final = quoted(VERSION_COLUMN)
+
+
+def _look(session: MySqlSession, selection: Selection, rows: pa.Table, held: str | None) -> dict[int, list[Any]]:
+    """See, without waiting, which rows are there, are the same, are stale, are held."""
+    columns, keys = _keys_beside(selection, rows)
+    with beside(session, keys, columns) as archived:
+        table = spelled(selection.table)
+        pairs = [f"{table}.{quoted(name)} = {archived}._dbhygiene_key_{i}" for i, name in enumerate(selection.key)]
+        looked = session.execute(
+            f"SELECT _dbhygiene_ordinal, {version_sql(selection, f'{table}.')} <=> {_VERSION},"
+            f" ({selection.predicate}) IS TRUE, ({held or 'FALSE'}) IS TRUE"
+            f" FROM {archived} STRAIGHT_JOIN {table} ON {' AND '.join(pairs)}"
+        )
+    return {place: state for place, *state in looked}
+
+
+def _lock_piece(selection: Selection, piece: pa.Table, held: str | None) -> str:
+    """Lock the rows of these keys that nobody else has locked, and give their versions."""
+    return (
+        f"SELECT {version_sql(selection)} FROM {spelled(selection.table)} WHERE {_has_key(selection, piece)}"
+        f" AND ({selection.predicate}) AND ({held or 'FALSE'}) IS NOT TRUE FOR UPDATE SKIP LOCKED"
+    )
+
+
+def _outcome(state: list[Any] | None) -> str:
+    if state is None:
+        return "vanished"
+    same, stale, held = state
+    if not same:
+        return "drifted"
+    if held:
+        return "held"
+    return "locked" if stale else "drifted"

@@ -1,0 +1,88 @@
+"""Putting archived rows back, and asking the server whether they came back as they were."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from airflow_dbhygiene.databases.mysql.rows import beside, version_sql
+from airflow_dbhygiene.databases.mysql.walk import checked
+from airflow_dbhygiene.databases.mysql.writing import listed, quoted, spelled
+from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Restored
+from airflow_dbhygiene.errors import NotFound, SchemaChanged
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from airflow_dbhygiene.databases.mysql.session import MySqlSession
+    from airflow_dbhygiene.databases.protocol import Selection
+    from airflow_dbhygiene.policy.names import TableName
+
+_TARGET: Final = """
+SELECT column_name, generation_expression IS NOT NULL AND generation_expression <> ''
+FROM information_schema.columns WHERE table_schema = %s AND table_name = %s ORDER BY ordinal_position
+"""
+_UNIQUE: Final = """
+SELECT index_name, column_name FROM information_schema.statistics
+WHERE table_schema = %s AND table_name = %s AND non_unique = 0 AND column_name IS NOT NULL
+ORDER BY index_name, seq_in_index
+"""
+_VERSION: Final = quoted(VERSION_COLUMN)
+
+
+def restore_rows(
+    session: MySqlSession, selection: Selection, rows: pa.Table, target: TableName, where: str | None
+) -> Restored:
+    """Insert archived rows whose keys are free, and compare what the table then holds with the archive, by digest.
+
+    Works inside the caller's transaction. A row whose key, or any other unique value, exists again is left alone.
+
+    :param where: SQL condition that narrows the rows down
+    :raises SchemaChanged: when the target lacks an archived column, or its triggers changed a row on its way in
+    """
+    columns = _insertable(session, selection, target)
+    with beside(session, rows, selection.columns) as check:
+        if where is not None:
+            session.execute(f"DELETE FROM {check} WHERE ({checked(session, where, 'where')}) IS NOT TRUE")
+        wanted = int(session.execute(f"SELECT count(*) FROM {check}")[0][0])
+        for unique in _unique_keys(session, target):
+            session.execute(_drop_existing(check, target, unique))
+        into, names = spelled(target), listed(columns)
+        inserted = session.change(f"INSERT INTO {into} ({names}) SELECT {names} FROM {check}")
+        equal = int(session.execute(_count_equal(selection, check, target))[0][0])
+    if inserted != equal:
+        message = f"{inserted - equal} of {inserted} rows came back changed into {target}: has it INSERT triggers?"
+        raise SchemaChanged(message)
+    return Restored(restored=inserted, existing=wanted - inserted)
+
+
+def _insertable(session: MySqlSession, selection: Selection, target: TableName) -> list[str]:
+    """Name the columns to insert into: all that were archived, but those that the server computes."""
+    found = dict(session.execute(_TARGET, (target.schema, target.table)))
+    if not found:
+        raise NotFound(f"table {target} does not exist, or the user may not see it.")
+    names = [column.name for column in selection.columns]
+    if missing := [name for name in names if name not in found]:
+        message = f"table {target} has no column {missing[0]}, which the archive has: add it, or restore into another."
+        raise SchemaChanged(message)
+    return [name for name in names if not found[name]]
+
+
+def _unique_keys(session: MySqlSession, target: TableName) -> list[list[str]]:
+    keys: dict[str, list[str]] = {}
+    for index, column in session.execute(_UNIQUE, (target.schema, target.table)):
+        keys.setdefault(str(index), []).append(str(column))
+    return list(keys.values())
+
+
+def _drop_existing(check: str, target: TableName, unique: list[str]) -> str:
+    """Leave out what exists again: INSERT IGNORE would hide every other fault too."""
+    same = " AND ".join(f"hot.{quoted(name)} = archived.{quoted(name)}" for name in unique)
+    return f"DELETE archived FROM {check} AS archived JOIN {spelled(target)} AS hot ON {same}"
+
+
+def _count_equal(selection: Selection, check: str, target: TableName) -> str:
+    same = " AND ".join(f"hot.{quoted(name)} = archived.{quoted(name)}" for name in selection.key)
+    return (
+        f"SELECT count(*) FROM {check} AS archived STRAIGHT_JOIN {spelled(target)} AS hot ON {same}"
+        f" WHERE {version_sql(selection, 'hot.')} = archived.{_VERSION}"
+    )

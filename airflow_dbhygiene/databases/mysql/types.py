@@ -1,0 +1,189 @@
+"""Which types survive an archive, in which form, and how their values are written as text and as SQL.
+
+Every value has one text form: bytes that the server makes of it under our settings. A row's version is a digest over
+these, a place in the walk is made of them, and values return to the server from them.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
+
+from airflow_dbhygiene.databases.mysql.writing import literal, octets, quoted
+from airflow_dbhygiene.errors import NotLossless
+
+if TYPE_CHECKING:
+    from airflow_dbhygiene.databases.protocol import Column
+
+_INTEGERS: Final[dict[str, tuple[pa.DataType, pa.DataType]]] = {
+    "tinyint": (pa.int8(), pa.uint8()),
+    "smallint": (pa.int16(), pa.uint16()),
+    "mediumint": (pa.int32(), pa.uint32()),
+    "int": (pa.int32(), pa.uint32()),
+    "bigint": (pa.int64(), pa.uint64()),
+}
+INTEGERS: Final = frozenset(_INTEGERS)
+FLOATS: Final = frozenset({"float", "double"})
+MOMENTS: Final = frozenset({"date", "datetime", "timestamp"})
+CHARACTERS: Final = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext"})
+LABELS: Final = frozenset({"enum", "set"})
+BYTES: Final = frozenset("binary varbinary tinyblob blob mediumblob longblob vector".split())
+SHAPES: Final = frozenset("geometry point linestring polygon multipoint multilinestring multipolygon".split()) | {
+    "geometrycollection",
+    "geomcollection",
+}
+"""Archived as the server keeps them: the number of the reference system, then WKB."""
+
+WRITTEN: Final = frozenset({"time", "json", "uuid", "inet4", "inet6"})
+"""Arrow has no type of their own: the server's text form, read back by the server, gives the same value."""
+
+_NUMBERS: Final = INTEGERS | FLOATS | {"decimal", "bit", "year"}
+_AS_THEY_ARE: Final = frozenset({"utf8mb4", "utf8mb3", "utf8", "ascii"})
+_ONE_TO_ONE: Final = frozenset({"latin1"})
+"""Character sets whose every byte has a character of its own. Others map several to one: their bytes are archived."""
+
+_MOST_DIGITS: Final = 38  # of Arrow's decimal128
+_DECIMAL = re.compile(r"decimal\((\d+),(\d+)\)")
+_NUMBER = re.compile(r"-?\d+(\.\d+)?(e-?\d+)?")
+
+
+def kind_of(column: Column) -> str:
+    """Give the type's own word: "varchar" of "varchar(20) CHARACTER SET latin1 …"."""
+    found = re.match(r"\w+", column.type)
+    return found.group().lower() if found else ""
+
+
+def form_of(column: Column) -> str | None:
+    """Give the archive's form for a column, None when its values could not come back equal."""
+    kind = kind_of(column)
+    if kind == "decimal":
+        digits, scale = _digits(column)
+        return "decimal" if digits <= _MOST_DIGITS and scale <= digits else "text"
+    if kind in WRITTEN or (kind in LABELS and _is_text(column)):
+        return "text"
+    return "native" if kind in _NUMBERS | MOMENTS | CHARACTERS | BYTES | SHAPES else None
+
+
+def arrow_type(column: Column) -> pa.DataType:
+    """Give the Arrow type in which a column is archived."""
+    kind = kind_of(column)
+    if column.form == "text":
+        return pa.string()
+    if column.form == "decimal":
+        return pa.decimal128(*_digits(column))
+    if kind in INTEGERS:
+        return _INTEGERS[kind]["unsigned" in column.type]
+    if kind in CHARACTERS:
+        return pa.string() if _is_text(column) else pa.binary()
+    return _OTHERS.get(kind, pa.binary())
+
+
+_OTHERS: Final[dict[str, pa.DataType]] = {
+    "bit": pa.uint64(),
+    "year": pa.int16(),
+    "float": pa.float32(),
+    "double": pa.float64(),
+    "date": pa.date32(),
+    "datetime": pa.timestamp("us"),
+    "timestamp": pa.timestamp("us", tz="UTC"),
+}
+
+
+def is_bare(column: Column) -> bool:
+    """Tell whether the text form needs no quotes: numbers and moments."""
+    return column.form != "text" and kind_of(column) in _NUMBERS | MOMENTS
+
+
+def text_sql(column: Column, owner: str = "") -> str:
+    """Write an expression for the column's text form, as bytes; NULL for NULL.
+
+    Bytes are in hexadecimal digits. CAST prints six digits of a FLOAT; times one it is a DOUBLE, of which it prints
+    16 at least. Of a column that is a DOUBLE itself it prints as many as tell it from any other, and only then.
+    """
+    name, kind = owner + quoted(column.name), kind_of(column)
+    if is_octets(column):
+        return f"CAST(hex({name}) AS BINARY)"
+    if kind == "float":
+        return f"CAST({name} * 1e0 AS BINARY)"
+    if kind == "bit":
+        return f"CAST({name} + 0 AS BINARY)"
+    if kind in {"uuid", "inet4", "inet6"}:
+        return f"CAST(CAST({name} AS CHAR) AS BINARY)"
+    if character_set(column) in _ONE_TO_ONE:
+        return f"CAST(CONVERT({name} USING utf8mb4) AS BINARY)"
+    return f"CAST({name} AS BINARY)"
+
+
+def text_of(column: Column, value: Any) -> str:
+    """Write an archived value in its text form; bytes in hexadecimal digits."""
+    kind = kind_of(column)
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, str):
+        return value
+    if column.form == "decimal":
+        return f"{value:f}"  # str() would write 1E-7
+    if kind == "year":
+        return f"{value:04}"  # the server takes the text 0 for the year 2000
+    if kind in {"datetime", "timestamp"}:
+        return str(value.replace(tzinfo=None).isoformat(" "))
+    return repr(value) if kind in FLOATS else str(value)
+
+
+def literal_of(column: Column, text: str) -> str:
+    """Write a text form as a value in SQL that the server compares and stores by the column's own type."""
+    kind = kind_of(column)
+    if is_octets(column):
+        introducer = f"_{character_set(column)} " if kind in CHARACTERS else ""
+        return introducer + octets(bytes.fromhex(text))
+    if kind in _NUMBERS - FLOATS - {"year"}:
+        return _number(column, text)
+    if kind in CHARACTERS:
+        return _characters(column, text)
+    plain = kind in FLOATS | MOMENTS | {"year", "time"}
+    return f"'{_plain(column, text)}'" if plain else literal(text)
+
+
+def character_set(column: Column) -> str | None:
+    """Give the name of the column's character set, None when it has none."""
+    found = re.search(r" CHARACTER SET (\w+)", column.type)
+    return found.group(1) if found else None
+
+
+def is_octets(column: Column) -> bool:
+    """Tell whether a column's values are bytes, which have no other text form than their digits."""
+    kind = kind_of(column)
+    return kind in BYTES | SHAPES or (kind in CHARACTERS and not _is_text(column))
+
+
+def _is_text(column: Column) -> bool:
+    return character_set(column) in _AS_THEY_ARE | _ONE_TO_ONE
+
+
+def _digits(column: Column) -> tuple[int, int]:
+    found = _DECIMAL.match(column.type)
+    if found is None:
+        raise NotLossless(f"column {column.name} has type {column.type}, whose digits cannot be told.")
+    return int(found.group(1)), int(found.group(2))
+
+
+def _characters(column: Column, text: str) -> str:
+    """Write text in the column's own character set, or a comparison might not use its index, nor find its value."""
+    charset = character_set(column)
+    if charset in _ONE_TO_ONE:
+        return f"CONVERT({literal(text)} USING {charset})"
+    return f"_{charset} {octets(text.encode())}"
+
+
+def _number(column: Column, text: str) -> str:
+    if not _NUMBER.fullmatch(text):
+        raise NotLossless(f"column {column.name} ({column.type}) holds {text!r}, which is no number.")
+    return text
+
+
+def _plain(column: Column, text: str) -> str:
+    if not re.fullmatch(r"[-+0-9:. e]+", text):
+        raise NotLossless(f"column {column.name} ({column.type}) holds {text!r}, which is no such value.")
+    return text

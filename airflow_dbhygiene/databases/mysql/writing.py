@@ -1,0 +1,35 @@
+"""Names and values as MySQL and MariaDB read them, each quoted in one place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from airflow_dbhygiene.policy.names import TableName
+
+
+def quoted(name: str) -> str:
+    """Quote an identifier."""
+    return "`" + name.replace("`", "``") + "`"
+
+
+def spelled(table: TableName) -> str:
+    """Write a table's name, its database included."""
+    return f"{quoted(table.schema)}.{quoted(table.table)}"
+
+
+def listed(names: Iterable[str], owner: str = "") -> str:
+    """Write columns one after the other."""
+    return ", ".join(owner + quoted(name) for name in names)
+
+
+def literal(text: str) -> str:
+    """Write text as a value that no mode of the server can misread."""
+    return f"_utf8mb4 X'{text.encode().hex()}'"
+
+
+def octets(value: bytes) -> str:
+    """Write bytes as a value."""
+    return f"X'{value.hex()}'"

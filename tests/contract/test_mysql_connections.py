@@ -1,0 +1,82 @@
+"""An Airflow connection of type mysql leads to the database, by either driver that MySqlHook knows."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk import Connection
+
+from airflow_dbhygiene.connections import open_database
+from airflow_dbhygiene.errors import DatabaseUnavailable, PrivilegeMissing, StatementTimedOut
+from tests.mysql_job import EVENTS, MySqlJob
+
+
+@pytest.fixture
+def job(mysql_database: dict[str, Any], tmp_path: Path) -> MySqlJob:
+    """Give ten thousand events."""
+    job = MySqlJob(folder=tmp_path, parameters=mysql_database)
+    for statement in EVENTS:
+        job.execute(statement)
+    return job
+
+
+def connection(job: MySqlJob, **changes: Any) -> Connection:
+    """Write the database's address as an Airflow connection."""
+    fields = {
+        "conn_id": "my",
+        "conn_type": "mysql",
+        "host": job.parameters["host"],
+        "port": job.parameters["port"],
+        "login": job.parameters["user"],
+        "password": job.parameters["password"],
+        "schema": job.parameters["database"],
+    }
+    return Connection(**fields | changes)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {},
+        {"cursor": "SSDictCursor", "charset": "latin1"},
+        pytest.param(
+            {"client": "mysql-connector-python"}, marks=pytest.mark.filterwarnings("ignore::DeprecationWarning")
+        ),
+    ],
+    ids=["mysqlclient", "odd settings", "connector"],
+)
+def test_the_whole_job_by_either_driver(job: MySqlJob, extra: dict[str, Any]) -> None:
+    """Whatever the connection's extra asks for, the steps read the same rows and versions."""
+    opened = connection(job, extra=json.dumps(extra))
+    job.connect = open_database("my", opened)._connections._connect  # type: ignore[attr-defined]
+    job.execute("UPDATE events SET note = '😀 é' WHERE id = 5")
+    certificate = job.run(job.policy())
+    assert certificate["rows_purged"] == 3_000
+    assert job.archived(certificate).column("note")[5].as_py() == "😀 é"
+
+
+def test_a_wrong_password_is_told_apart_from_a_server_that_is_down(job: MySqlJob) -> None:
+    """One needs a person, the other only time."""
+    for changes, error in (({"password": "wrong"}, PrivilegeMissing), ({"port": 1}, DatabaseUnavailable)):
+        database = open_database("my", connection(job, **changes))
+        with pytest.raises(error), database.session():
+            pass
+
+
+def test_a_killed_task_cancels_its_query(job: MySqlJob) -> None:
+    """From another connection, within a second, and nothing more begins."""
+    database = open_database("my", connection(job))
+    with database.session() as session:
+        threading.Timer(0.3, database.cancel).start()
+        began = time.monotonic()
+        with pytest.raises((StatementTimedOut, DatabaseUnavailable)):
+            for _ in range(50):
+                session.execute("SELECT count(*) FROM events a JOIN events b ON a.note < b.note")
+        assert time.monotonic() - began < 5
+        with pytest.raises(DatabaseUnavailable, match="told to stop"):
+            session.execute("SELECT 1")

@@ -1,0 +1,193 @@
+"""The whole job on MariaDB and on MySQL: what is archived is what goes, and nothing else."""
+
+from __future__ import annotations
+
+import threading
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from airflow_dbhygiene.databases.protocol import VERSION_COLUMN
+from airflow_dbhygiene.errors import DatabaseUnavailable, RowsLocked, StatementTimedOut
+from airflow_dbhygiene.policy import Pace
+from airflow_dbhygiene.steps.archive import archive
+from airflow_dbhygiene.steps.purge import purge
+from airflow_dbhygiene.steps.report import report
+from airflow_dbhygiene.steps.restore import Wish, restore
+from airflow_dbhygiene.steps.verify import verify
+from tests.job import STALE_EVENTS
+from tests.mysql_job import EVENTS, MySqlJob
+from tests.servers.mysql import MySqlServer
+
+
+@pytest.fixture
+def job(mysql_database: dict[str, Any], tmp_path: Path) -> MySqlJob:
+    """Give ten thousand events, 3,000 of them stale."""
+    job = MySqlJob(folder=tmp_path, parameters=mysql_database)
+    for statement in EVENTS:
+        job.execute(statement)
+    return job
+
+
+def figures(certificate: dict[str, Any]) -> dict[str, int]:
+    """Pick the outcomes of a run."""
+    names = ("archived", "purged", "drifted", "held", "vanished", "locked")
+    return {name: certificate[f"rows_{name}"] for name in names if certificate[f"rows_{name}"]}
+
+
+def verified(job: MySqlJob) -> tuple[Any, ...]:
+    """Plan, archive and verify, and give the tickets."""
+    tickets = job.start(job.policy())
+    for ticket in tickets:
+        archive(job.site, ticket.run, ticket.chunk)
+        verify(job.site, ticket.run, ticket.chunk)
+    return tickets
+
+
+def purged(job: MySqlJob, tickets: tuple[Any, ...]) -> dict[str, int]:
+    """Purge and report, and give the outcomes."""
+    for ticket in tickets:
+        purge(job.site, ticket.run, ticket.chunk)
+    return figures(report(job.site, tickets[0].run))
+
+
+def test_the_whole_job(job: MySqlJob) -> None:
+    """All stale rows go, all others stay, and the archive holds what the table held."""
+    before = job.execute("SELECT id, at, note FROM events ORDER BY at, id LIMIT 3000")
+    certificate = job.run(job.policy())
+    assert certificate["state"] == "done"
+    assert figures(certificate) == {"archived": STALE_EVENTS, "purged": STALE_EVENTS}
+    assert job.one("SELECT count(*) FROM events") == 10_000 - STALE_EVENTS
+    archived = job.archived(certificate)
+    assert archived.schema.field("at").type == pa.timestamp("us")
+    assert [tuple(row.values()) for row in archived.drop_columns([VERSION_COLUMN]).to_pylist()] == before
+
+
+def test_a_second_try_changes_nothing(job: MySqlJob) -> None:
+    """Every step may run again: the run, its archive and its counts stay as they are."""
+    policy = job.policy()
+    certificate = job.run(policy)
+    again = job.finish(job.start(policy))
+    assert figures(again) == figures(certificate)
+    assert again["chunk_list"] == certificate["chunk_list"]
+
+
+def test_what_happened_to_rows_since_their_archive(job: MySqlJob) -> None:
+    """Changed, held and deleted rows are told apart, and none of the first two goes."""
+    tickets = verified(job)
+    job.execute("UPDATE events SET note = 'changed' WHERE id IN (10, 1500)")
+    job.execute("UPDATE events SET note = concat(note, ' ') WHERE id = 11")
+    job.execute("UPDATE events SET note = upper(note) WHERE id = 12")
+    job.execute("UPDATE events SET note = NULL WHERE id = 13")
+    job.execute("DELETE FROM events WHERE id IN (20, 2500)")
+    job.execute(
+        "INSERT INTO dbhygiene.hold (hold_id, table_name, predicate, reason, placed_by)"
+        " VALUES ('case 7', %s, 'id IN (30, 2900)', 'case 7', 'legal')",
+        (job.policy().table,),
+    )
+    outcomes = purged(job, tickets)
+    assert outcomes == {"archived": STALE_EVENTS, "purged": STALE_EVENTS - 9, "drifted": 5, "vanished": 2, "held": 2}
+    left = [row[0] for row in job.execute("SELECT id FROM events WHERE id < 3000 ORDER BY id")]
+    assert left == [10, 11, 12, 13, 30, 1500, 2900]
+
+
+def test_rows_that_came_late_stay(job: MySqlJob) -> None:
+    """A stale row that appears in a range after it was archived is not in the archive, and does not go."""
+    tickets = verified(job)
+    job.execute("INSERT INTO events VALUES (-5, '2023-01-02 00:30:00', 'late')")
+    assert purged(job, tickets) == {"archived": STALE_EVENTS, "purged": STALE_EVENTS}
+    assert job.one("SELECT note FROM events WHERE id = -5") == "late"
+
+
+def test_a_locked_row_is_left_to_a_later_try(job: MySqlJob) -> None:
+    """The application keeps its row as long as it likes: the purge neither waits nor fails for good."""
+    tickets = verified(job)
+    with job.open(autocommit=False) as application:
+        cursor = application.cursor()
+        cursor.execute("SELECT id FROM events WHERE id = 40 FOR UPDATE")
+        with pytest.raises(RowsLocked):
+            purge(job.site, tickets[0].run, tickets[0].chunk)
+        assert job.one("SELECT locked FROM dbhygiene.chunk WHERE chunk = 1") == 1
+        application.rollback()
+    assert purged(job, tickets) == {"archived": STALE_EVENTS, "purged": STALE_EVENTS}
+
+
+def test_a_killed_server_loses_nothing(job: MySqlJob, any_mysql: MySqlServer) -> None:
+    """After a crash between a batch's delete and its commit the retry ends in the same rows and counts."""
+    tickets = verified(job)
+    site, deletes = job.site, []
+    delete = site.database.delete
+
+    def crashing(*arguments: Any) -> bool:
+        deletes.append(delete(*arguments))
+        if len(deletes) == 2:
+            any_mysql.kill()
+        return deletes[-1]
+
+    site.database.delete = crashing  # type: ignore[method-assign]
+    with pytest.raises(DatabaseUnavailable):
+        purge(site, tickets[0].run, tickets[0].chunk)
+    any_mysql.restart()
+    assert job.one("SELECT purged FROM dbhygiene.chunk WHERE chunk = 1") == 500
+    assert purged(job, tickets) == {"archived": STALE_EVENTS, "purged": STALE_EVENTS}
+    assert job.one("SELECT count(*) FROM events") == 10_000 - STALE_EVENTS
+
+
+def test_twins_share_the_work(job: MySqlJob) -> None:
+    """Two tasks that purge one chunk at once delete each row once."""
+    tickets = verified(job)
+    faults: list[BaseException] = []
+
+    def one() -> None:
+        for _ in range(5):
+            try:
+                purge(job.site, tickets[0].run, tickets[0].chunk)
+            except (StatementTimedOut, RowsLocked):
+                continue
+            except BaseException as error:  # noqa: BLE001 - it is told to the test
+                faults.append(error)
+            return
+
+    twins = [threading.Thread(target=one) for _ in range(2)]
+    for twin in twins:
+        twin.start()
+    for twin in twins:
+        twin.join()
+    assert not faults
+    assert purged(job, tickets) == {"archived": STALE_EVENTS, "purged": STALE_EVENTS}
+    assert job.one("SELECT sum(purged) FROM dbhygiene.batch") == STALE_EVENTS
+
+
+def test_a_restored_run_is_as_it_was(job: MySqlJob) -> None:
+    """All purged rows come back bit for bit; restoring twice changes nothing."""
+    everything = job.execute("SELECT id, at, note FROM events ORDER BY id")
+    certificate = job.run(job.policy())
+    wish = Wish(certificate["run"], "back")
+    assert restore(job.site, wish).restored == STALE_EVENTS
+    assert job.execute("SELECT id, at, note FROM events ORDER BY id") == everything
+    assert restore(job.site, Wish(certificate["run"], "once more")).existing == STALE_EVENTS
+    assert restore(job.site, wish).restored == STALE_EVENTS
+
+
+def test_it_never_hangs_behind_a_metadata_lock(job: MySqlJob) -> None:
+    """While an ALTER TABLE waits, or a LOCK TABLES holds, the purge gives up in seconds, and can be retried."""
+    tickets = verified(job)
+    with job.open() as application:
+        cursor = application.cursor()
+        cursor.execute("LOCK TABLES events WRITE")
+        with pytest.raises(StatementTimedOut):
+            purge(job.site, tickets[0].run, tickets[0].chunk)
+        cursor.execute("UNLOCK TABLES")
+    assert purged(job, tickets) == {"archived": STALE_EVENTS, "purged": STALE_EVENTS}
+
+
+def test_small_batches_add_up(job: MySqlJob) -> None:
+    """Many batches leave one receipt each, without gap or overlap."""
+    certificate = job.run(job.policy(pace=Pace(max_batch_rows=300, target_batch_seconds=60)))
+    assert figures(certificate) == {"archived": STALE_EVENTS, "purged": STALE_EVENTS}
+    ranges = job.execute("SELECT chunk, first_ordinal, end_ordinal FROM dbhygiene.batch ORDER BY chunk, batch")
+    for (chunk, _, end), (following, first, _) in pairwise(ranges):
+        assert first == (end if chunk == following else 0)
