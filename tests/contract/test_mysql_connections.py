@@ -75,8 +75,7 @@ def test_a_killed_task_cancels_its_query(job: MySqlJob) -> None:
         threading.Timer(0.3, database.cancel).start()
         began = time.monotonic()
         with pytest.raises((StatementTimedOut, DatabaseUnavailable)):
-            for _ in range(50):
-                session.execute("SELECT count(*) FROM events a JOIN events b ON a.note < b.note")
+            session.execute("SELECT count(*) FROM events a JOIN events b JOIN events c ON a.note < c.note")
         assert time.monotonic() - began < 5
         with pytest.raises(DatabaseUnavailable, match="told to stop"):
             session.execute("SELECT 1")

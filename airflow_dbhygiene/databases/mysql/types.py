@@ -1,4 +1,4 @@
-"""Which types survive an archive, in which form, and how their values are written as text and as SQL.
+"""Which types survive an archive, in which form, and how the server writes their values as text.
 
 Every value has one text form: bytes that the server makes of it under our settings. A row's version is a digest over
 these, a place in the walk is made of them, and values return to the server from them.
@@ -6,12 +6,13 @@ these, a place in the walk is made of them, and values return to the server from
 
 from __future__ import annotations
 
+import functools
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
-from airflow_dbhygiene.databases.mysql.writing import literal, octets, quoted
+from airflow_dbhygiene.databases.mysql.writing import quoted
 from airflow_dbhygiene.errors import NotLossless
 
 if TYPE_CHECKING:
@@ -39,16 +40,16 @@ SHAPES: Final = frozenset("geometry point linestring polygon multipoint multilin
 WRITTEN: Final = frozenset({"time", "json", "uuid", "inet4", "inet6"})
 """Arrow has no type of their own: the server's text form, read back by the server, gives the same value."""
 
-_NUMBERS: Final = INTEGERS | FLOATS | {"decimal", "bit", "year"}
+NUMBERS: Final = INTEGERS | FLOATS | {"decimal", "bit", "year"}
 _AS_THEY_ARE: Final = frozenset({"utf8mb4", "utf8mb3", "utf8", "ascii"})
-_ONE_TO_ONE: Final = frozenset({"latin1"})
+ONE_TO_ONE: Final = frozenset({"latin1"})
 """Character sets whose every byte has a character of its own. Others map several to one: their bytes are archived."""
 
 _MOST_DIGITS: Final = 38  # of Arrow's decimal128
 _DECIMAL = re.compile(r"decimal\((\d+),(\d+)\)")
-_NUMBER = re.compile(r"-?\d+(\.\d+)?(e-?\d+)?")
 
 
+@functools.cache
 def kind_of(column: Column) -> str:
     """Give the type's own word: "varchar" of "varchar(20) CHARACTER SET latin1 …"."""
     found = re.match(r"\w+", column.type)
@@ -63,9 +64,10 @@ def form_of(column: Column) -> str | None:
         return "decimal" if digits <= _MOST_DIGITS and scale <= digits else "text"
     if kind in WRITTEN or (kind in LABELS and _is_text(column)):
         return "text"
-    return "native" if kind in _NUMBERS | MOMENTS | CHARACTERS | BYTES | SHAPES else None
+    return "native" if kind in NUMBERS | MOMENTS | CHARACTERS | BYTES | SHAPES else None
 
 
+@functools.cache
 def arrow_type(column: Column) -> pa.DataType:
     """Give the Arrow type in which a column is archived."""
     kind = kind_of(column)
@@ -93,7 +95,7 @@ _OTHERS: Final[dict[str, pa.DataType]] = {
 
 def is_bare(column: Column) -> bool:
     """Tell whether the text form needs no quotes: numbers and moments."""
-    return column.form != "text" and kind_of(column) in _NUMBERS | MOMENTS
+    return column.form != "text" and kind_of(column) in NUMBERS | MOMENTS
 
 
 def text_sql(column: Column, owner: str = "") -> str:
@@ -111,47 +113,19 @@ def text_sql(column: Column, owner: str = "") -> str:
         return f"CAST({name} + 0 AS BINARY)"
     if kind in {"uuid", "inet4", "inet6"}:
         return f"CAST(CAST({name} AS CHAR) AS BINARY)"
-    if character_set(column) in _ONE_TO_ONE:
+    if character_set(column) in ONE_TO_ONE:
         return f"CAST(CONVERT({name} USING utf8mb4) AS BINARY)"
     return f"CAST({name} AS BINARY)"
 
 
-def text_of(column: Column, value: Any) -> str:
-    """Write an archived value in its text form; bytes in hexadecimal digits."""
-    kind = kind_of(column)
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, str):
-        return value
-    if column.form == "decimal":
-        return f"{value:f}"  # str() would write 1E-7
-    if kind == "year":
-        return f"{value:04}"  # the server takes the text 0 for the year 2000
-    if kind in {"datetime", "timestamp"}:
-        return str(value.replace(tzinfo=None).isoformat(" "))
-    return repr(value) if kind in FLOATS else str(value)
-
-
-def literal_of(column: Column, text: str) -> str:
-    """Write a text form as a value in SQL that the server compares and stores by the column's own type."""
-    kind = kind_of(column)
-    if is_octets(column):
-        introducer = f"_{character_set(column)} " if kind in CHARACTERS else ""
-        return introducer + octets(bytes.fromhex(text))
-    if kind in _NUMBERS - FLOATS - {"year"}:
-        return _number(column, text)
-    if kind in CHARACTERS:
-        return _characters(column, text)
-    plain = kind in FLOATS | MOMENTS | {"year", "time"}
-    return f"'{_plain(column, text)}'" if plain else literal(text)
-
-
+@functools.cache
 def character_set(column: Column) -> str | None:
     """Give the name of the column's character set, None when it has none."""
     found = re.search(r" CHARACTER SET (\w+)", column.type)
     return found.group(1) if found else None
 
 
+@functools.cache
 def is_octets(column: Column) -> bool:
     """Tell whether a column's values are bytes, which have no other text form than their digits."""
     kind = kind_of(column)
@@ -159,7 +133,7 @@ def is_octets(column: Column) -> bool:
 
 
 def _is_text(column: Column) -> bool:
-    return character_set(column) in _AS_THEY_ARE | _ONE_TO_ONE
+    return character_set(column) in _AS_THEY_ARE | ONE_TO_ONE
 
 
 def _digits(column: Column) -> tuple[int, int]:
@@ -167,23 +141,3 @@ def _digits(column: Column) -> tuple[int, int]:
     if found is None:
         raise NotLossless(f"column {column.name} has type {column.type}, whose digits cannot be told.")
     return int(found.group(1)), int(found.group(2))
-
-
-def _characters(column: Column, text: str) -> str:
-    """Write text in the column's own character set, or a comparison might not use its index, nor find its value."""
-    charset = character_set(column)
-    if charset in _ONE_TO_ONE:
-        return f"CONVERT({literal(text)} USING {charset})"
-    return f"_{charset} {octets(text.encode())}"
-
-
-def _number(column: Column, text: str) -> str:
-    if not _NUMBER.fullmatch(text):
-        raise NotLossless(f"column {column.name} ({column.type}) holds {text!r}, which is no number.")
-    return text
-
-
-def _plain(column: Column, text: str) -> str:
-    if not re.fullmatch(r"[-+0-9:. e]+", text):
-        raise NotLossless(f"column {column.name} ({column.type}) holds {text!r}, which is no such value.")
-    return text

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_dbhygiene.databases.mysql import catalog, catalog_sql
-from airflow_dbhygiene.databases.mysql.types import INTEGERS, kind_of, literal_of, text_sql
+from airflow_dbhygiene.databases.mysql.types import INTEGERS, kind_of, text_sql
+from airflow_dbhygiene.databases.mysql.values import literal_of
 from airflow_dbhygiene.databases.mysql.writing import listed, quoted, spelled
 from airflow_dbhygiene.databases.predicate import check_predicate
 from airflow_dbhygiene.databases.protocol import Span
