@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from airflow_dbhygiene.databases.protocol import Outcomes, Restored, Server, Span
@@ -19,6 +19,7 @@ from airflow_dbhygiene.ledger.records import (
     selection_from_json,
 )
 from airflow_dbhygiene.policy.model import Policy
+from airflow_dbhygiene.policy.names import parse_table_name
 
 RESTORE = "restore"
 """Who places the holds over restored rows."""
@@ -64,6 +65,11 @@ class Ledger:
             "SELECT run_id, state, plan, origin FROM dbhygiene.run WHERE run_id = %s", (run_id,)
         )
         return _run(*rows[0]) if rows else None
+
+    def has_planned(self, policy: str, dag_run: Mapping[str, str]) -> bool:
+        """Tell whether a scheduler's run (its part of the origin) has planned a run of the policy."""
+        rows = self._session.execute("SELECT origin FROM dbhygiene.run WHERE policy = %s", (policy,))
+        return any(dag_run.items() <= json.loads(origin).items() for (origin,) in rows)
 
     def existing_run(self, run_id: str) -> Run:
         """Read a run back.
@@ -325,14 +331,18 @@ class Ledger:
             )
 
     def held_condition(self, policy: Policy) -> str | None:
-        """Give one SQL condition for all rows that a hold protects from a policy, None without a hold."""
+        """Give one SQL condition for all rows that a hold protects from a policy, None without a hold.
+
+        :raises PolicyInvalid: when a hold names its table in a form that cannot be read: it might mean this one
+        """
         rows = self._session.execute(
-            "SELECT predicate FROM dbhygiene.hold WHERE table_name = %s AND released_at IS NULL"
+            "SELECT table_name, predicate FROM dbhygiene.hold WHERE released_at IS NULL"
             " AND (until_at IS NULL OR until_at > CURRENT_TIMESTAMP(6)) AND (%s = 'keep' OR placed_by <> %s)"
             " ORDER BY hold_id",
-            (policy.table, policy.restored, RESTORE),
+            (policy.restored, RESTORE),
         )
-        return " OR ".join(f"((\n{row[0]}\n) IS NOT FALSE)" for row in rows) or None
+        held = [predicate for table, predicate in rows if parse_table_name(table) == policy.table_name]
+        return " OR ".join(f"((\n{predicate}\n) IS NOT FALSE)" for predicate in held) or None
 
     def pause_reason(self, run: Run) -> str | None:
         """Tell why the run must pause, None when it need not."""

@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airflow_dbhygiene.connections import open_site
 from airflow_dbhygiene.errors import DatabaseUnavailable, PolicyInvalid, Terminal, Transient
-from airflow_dbhygiene.operators.moments import moments_of
+from airflow_dbhygiene.operators.moments import moments_of, origin_of
 from airflow_dbhygiene.policy.moments import resolve_window
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ class ClutterSensor(BaseSensorOperator):
         """Measure once."""
         try:
             clutter = self._measure(context)
+            enough = clutter.is_above or self._has_begun(context)
         except Terminal as error:
             raise AirflowFailException(str(error)) from error
         except Transient as error:
@@ -80,9 +81,9 @@ class ClutterSensor(BaseSensorOperator):
             self.log.warning("cannot measure now, and try again: %s", error)
             return PokeReturnValue(is_done=False)
         self.log.info("clutter: %s", clutter.describe())
-        if not clutter.is_above and self.on_below == "skip":
+        if not enough and self.on_below == "skip":
             raise AirflowSkipException(f"too little clutter: {clutter.describe()}")
-        return PokeReturnValue(is_done=clutter.is_above, xcom_value=dict(clutter.measured))
+        return PokeReturnValue(is_done=enough, xcom_value=dict(clutter.measured))
 
     def execute(self, context: Context) -> Any:
         """Look once; then skip, poke on, or wait in the triggerer."""
@@ -116,6 +117,16 @@ class ClutterSensor(BaseSensorOperator):
 
         self._site = open_site(self._policy.conn_id, self.log.info)
         return measure(self._site, self._policy, self._window(context), self.at_least)
+
+    def _has_begun(self, context: Context) -> bool:
+        """Tell whether this DAG run was cleared after it had begun: then it must not be skipped, and never waits."""
+        from airflow_dbhygiene.steps.plan import has_begun  # noqa: PLC0415
+
+        dag_run = {name: value for name, value in origin_of(context, "").items() if name != "task"}
+        begun = self._site is not None and has_begun(self._site, self._policy, dag_run)
+        if begun:
+            self.log.info("this run has begun already, and goes on.")
+        return begun
 
     def _defer(self, context: Context) -> NoReturn:
         from airflow_dbhygiene.triggers.clutter import ClutterTrigger  # noqa: PLC0415

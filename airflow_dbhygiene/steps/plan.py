@@ -163,6 +163,15 @@ def planned_before(site: Site, policy: Policy, window: Window, origin: dict[str,
         return _tickets(session, run)
 
 
+def has_begun(site: Site, policy: Policy, dag_run: dict[str, str]) -> bool:
+    """Tell whether a scheduler's run has planned already: what it began must come to its end, however little is left.
+
+    :param dag_run: its part of the origin: DAG and DAG run
+    """
+    with site.database.session() as session:
+        return Ledger.exists(session) and Ledger(session).has_planned(policy.name, dag_run)
+
+
 def check_server(site: Site, session: Any, run: Run) -> None:
     """Refuse to go on with a run of another server, or of a time before a failover.
 

@@ -232,7 +232,7 @@ def test_every_kind_of_key(job: MySqlJob, kind: str) -> None:
             job.execute(f"INSERT INTO keyed VALUES ({value}, {n}, 'x')")
     job.execute("ANALYZE TABLE keyed")
     rows = 3 * len(KEYS[kind])
-    guard = {"max_fraction": 1, "min_chunk_rows": 2}
+    guard = {"max_fraction": 1, "min_chunk_rows": 3}
     table = f"{job.parameters['database']}.keyed"
     policy = job.policy(table=table, stale=Matching("note = 'x'"), guard=guard)
     tickets = job.start(policy)

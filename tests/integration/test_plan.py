@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airflow_dbhygiene.errors import HygieneError, PlanRefused
+from airflow_dbhygiene.errors import HygieneError, PlanRefused, PolicyInvalid
 from airflow_dbhygiene.ledger import Ledger
 from airflow_dbhygiene.ledger.records import Run
 from airflow_dbhygiene.policy import Expired, Guard, Matching, OlderThan, Policy
@@ -328,3 +328,28 @@ def test_the_ledger_and_the_archive_hold_no_secret(secretive: Job, tmp_path: Pat
     assert PASSWORD not in json.dumps(certificate)
     assert PASSWORD not in str(secretive.execute("SELECT * FROM dbhygiene.run"))
     assert not any(PASSWORD.encode() in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("spelled", ["public.events", '"public"."events"', 'public."events"'])
+def test_a_hold_binds_however_its_table_is_spelled(job: Job, spelled: str) -> None:
+    """Held rows are not counted, not archived and not deleted; when the hold is released they go."""
+    job.start(job.policy(name="first"))
+    job.execute(
+        "INSERT INTO dbhygiene.hold (hold_id, table_name, predicate, reason, placed_by)"
+        " VALUES ('case 1', %s, 'id < 1000', 'court', 'anna')",
+        (spelled,),
+    )
+    assert job.run(job.policy(name="second"))["rows_purged"] == 2_000
+    job.execute("UPDATE dbhygiene.hold SET released_at = now()")
+    assert job.run(job.policy(name="third"))["rows_purged"] == 1_000
+
+
+def test_a_hold_that_cannot_be_read_stops_every_plan(job: Job) -> None:
+    """It might protect this very table: nobody guesses."""
+    job.start(job.policy(name="first"))
+    job.execute(
+        "INSERT INTO dbhygiene.hold (hold_id, table_name, predicate, reason, placed_by)"
+        " VALUES ('case 1', 'events', 'true', 'court', 'anna')"
+    )
+    with pytest.raises(PolicyInvalid, match=r"'events' is not schema\.table"):
+        job.plan(job.policy(name="second"))

@@ -54,7 +54,7 @@ def test_backfill_that_is_repeated_changes_nothing(lab: Lab, after: dict[str, tu
     objects = {key: lab.body(key) for key in lab.keys("flights_by_month") if key.endswith(".parquet")}
     runs = lab.backfill(DAG, FIRST, LAST, max_active_runs=2, reprocess_behavior="completed")
     assert [run.state for run in runs] == ["success"] * 6
-    assert {lab.tries(DAG, run.run_id)["sense"] for run in runs} == {2}
+    assert {lab.tries(DAG, run.run_id)["plan"] for run in runs} == {2}
     assert _by_month(lab) == after
     assert lab.sql("SELECT * FROM dbhygiene.batch ORDER BY 1, 2, 3", database="month") == batches
     assert {key: lab.body(key) for key in lab.keys("flights_by_month") if key.endswith(".parquet")} == objects

@@ -12,6 +12,7 @@ STALE_ROWS = {
     "hurried": ROWS,
     "refused": ROWS,
     "referenced": ROWS,
+    "begun": ROWS,
     "store_gone": 900,
 }
 
@@ -98,6 +99,26 @@ def test_chunk_whose_rows_are_referenced_fails_alone(lab: Lab) -> None:
     lab.sql("DELETE FROM referenced.child")
     lab.clear(dag, run, ("chunk.purge", 1))
     _expect(lab, dag, run, failed=set(), rows=ROWS)
+
+
+@pytest.mark.usefixtures("runs")
+def test_run_that_has_begun_is_never_skipped(lab: Lab) -> None:
+    """A failed run is cleared as a whole, and less is left than its sensor asks for: it still goes on to its end."""
+    dag = _dag("begun")
+    lab.pause("begun")
+    run = lab.start(dag)
+    eventually(lambda: lab.chunk_states("begun") == ["verified"] * 3, "three verified chunks", 120)
+    lab.sql("INSERT INTO begun.child VALUES (1, 1500)")
+    lab.go_on("begun")
+    _expect(lab, dag, run, failed={1}, rows=2_000)
+    lab.clear(dag, run)
+    _expect(lab, dag, run, failed={1}, rows=2_000)
+    lab.sql("DELETE FROM begun.child")
+    lab.clear(dag, run)
+    _expect(lab, dag, run, failed=set(), rows=ROWS)
+    lab.clear(dag, run)
+    _expect(lab, dag, run, failed=set(), rows=ROWS)
+    assert set(lab.states(dag, run).values()) == {"success"}
 
 
 @pytest.mark.usefixtures("runs")

@@ -115,6 +115,8 @@ class PostgresSession:
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         if connection.info.encoding != "utf-8":
             connection.execute("SET client_encoding = 'UTF8'")
+        if not (connection.info.parameter_status("DateStyle") or "").startswith("ISO"):
+            connection.execute("SET DateStyle = 'ISO, YMD'")  # psycopg reads no other
         connection.prepare_threshold = None  # poolers in transaction mode know no prepared statements
         self.connection = connection
         self._stopped = stopped or threading.Event()

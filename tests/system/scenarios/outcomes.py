@@ -13,6 +13,8 @@ hygiene_dag(stage("hurried", pace=Pace(max_idle_seconds=1)), retries=0)
 
 hygiene_dag(stage("referenced"), retries=0)
 
+hygiene_dag(stage("begun"), at_least={"stale_rows": 1_500}, retries=0)
+
 hygiene_dag(stage("store_gone"), retries=0)
 
 hygiene_dag(stage("refused"))
