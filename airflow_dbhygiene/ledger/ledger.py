@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow_dbhygiene.databases.protocol import Outcomes, Restored, Server, Span
 from airflow_dbhygiene.errors import IllegalMove, LedgerIncompatible, NotFound
-from airflow_dbhygiene.ledger.migrations import version_of
+from airflow_dbhygiene.ledger.migrations import RECLAIM, version_of
 from airflow_dbhygiene.ledger.moves import MOVES, PURGING
 from airflow_dbhygiene.ledger.records import (
     Chunk,
@@ -93,6 +93,22 @@ class Ledger:
             " reported_at = CURRENT_TIMESTAMP(6) WHERE run_id = %s",
             (state, report, sha256, run_id),
         )
+
+    def record_reclaim(self, run_id: str, done: Mapping[str, Any]) -> None:
+        """Keep what the reclaim step did, and what it gave back; the latest try counts."""
+        text = json.dumps(done, ensure_ascii=False)
+        if not self._session.insert_new("dbhygiene.reclaim", {"run_id": run_id, "done": text}):
+            self._session.execute(
+                "UPDATE dbhygiene.reclaim SET done = %s, done_at = CURRENT_TIMESTAMP(6) WHERE run_id = %s",
+                (text, run_id),
+            )
+
+    def reclaimed(self, run_id: str) -> dict[str, Any] | None:
+        """Give what the reclaim step did; None when it did not run."""
+        if version_of(self._session) < RECLAIM:  # the run was planned by an older version
+            return None
+        rows = self._session.execute("SELECT done FROM dbhygiene.reclaim WHERE run_id = %s", (run_id,))
+        return json.loads(rows[0][0]) if rows else None
 
     def previous_certificate(self, run: Run) -> str | None:
         """Give the SHA-256 of the certificate that the policy's latest other run left."""

@@ -51,6 +51,8 @@ def describe(report: dict[str, Any]) -> str:
         f"seconds of all workers: {seconds}",
         *(f"{chunk['label']} is {chunk['state']}" for chunk in report["chunk_list"] if chunk["state"] != PURGED),
     ]
+    if report["reclaim"]:
+        lines.append(f"reclaim: {report['reclaim']['line']}")
     if report["rows_waiting"]:
         lines.append(f"behind: about {report['rows_waiting']:,} stale rows wait for {report['runs_behind']} more runs")
     return "\n".join(lines)
@@ -79,6 +81,7 @@ def _certificate(session: Any, run: Run, chunks: tuple[Chunk, ...]) -> dict[str,
         "rows_waiting": waiting,
         "runs_behind": -(-waiting // run.policy.guard.max_rows),
         **figures,
+        "reclaim": ledger.reclaimed(run.run_id),
         "chunk_list": [_chunk_entry(ledger, chunk) for chunk in chunks],
         "previous_certificate_sha256": ledger.previous_certificate(run),
     }
