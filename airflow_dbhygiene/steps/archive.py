@@ -118,7 +118,7 @@ def _write_piece(attempt: _Attempt, piece: _Piece, most: int) -> ObjectReceipt |
         with attempt.store.spool(observed, schema, _notes(attempt, piece)) as file:
             if not file.rows and piece.part:
                 return None
-            name = _object_name(attempt, piece)
+            name = attempt.store.named(_base_name(attempt, piece))
             with database.session() as session:
                 Ledger(session).intend_object(attempt.chunk, attempt.nonce, piece.part, name)
             attempt.store.upload(file, name)
@@ -187,9 +187,9 @@ def _ruled_out(chunk: Chunk) -> str:
     return f"{chunk.label}: the run was reported, and this attempt's objects discarded, while it worked."
 
 
-def _object_name(attempt: _Attempt, piece: _Piece) -> str:
-    """Name an object: ``public.flights/run=…/chunk-0007-<nonce>-000.parquet``."""
-    return f"{folder_of(attempt.run)}/chunk-{attempt.chunk.chunk:04}-{attempt.nonce}-{piece.part:03}.parquet"
+def _base_name(attempt: _Attempt, piece: _Piece) -> str:
+    """Say what an object's name begins with: ``public.flights/run=…/chunk-0007-<nonce>-000``."""
+    return f"{folder_of(attempt.run)}/chunk-{attempt.chunk.chunk:04}-{attempt.nonce}-{piece.part:03}"
 
 
 def _rows_per_object(run: Run) -> int:

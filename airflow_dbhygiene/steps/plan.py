@@ -141,8 +141,7 @@ def make_plan(site: Site, policy: Policy, window: Window, origin: dict[str, str]
 
 def record_plan(site: Site, plan: Plan) -> tuple[Ticket, ...]:
     """Freeze the plan in the ledger. A run that is recorded already stays as it is."""
-    # By its name a retry finds, and removes, what a killed try has left of the probe.
-    site.open_store(plan.run.policy.archive).probe(f"_dbhygiene_probe_{plan.run.run_id}")
+    site.open_store(plan.run.policy.archive).prepare(plan.run)
     with site.database.session() as session:
         migrate(site.database, session)
         with session.transaction():

@@ -19,7 +19,7 @@ from airflow_dbhygiene.pacing.reasons import pause_reason
 from airflow_dbhygiene.steps.archive import check_schema
 from airflow_dbhygiene.steps.plan import check_server
 from airflow_dbhygiene.steps.site import Progress
-from airflow_dbhygiene.steps.verify import key_columns, marking_damage, opened
+from airflow_dbhygiene.steps.verify import keys_of, marking_damage, opened
 
 if TYPE_CHECKING:
     from airflow_dbhygiene.steps.site import Site
@@ -76,8 +76,8 @@ def purge(site: Site, run_id: str, number: int) -> Chunk:
 def _purge_object(work: _Work, receipt: ObjectReceipt) -> None:
     """Read an object's keys back and delete its rows, batch by batch."""
     store = work.site.open_store(work.run.policy.archive)
-    with marking_damage(work.site, work.chunk), opened(work.site, store, work.run, receipt) as file:
-        keys = file.read(columns=key_columns(work.run)).combine_chunks()
+    with marking_damage(work.site, work.chunk), opened(work.site, store, work.run, receipt) as archived:
+        keys = keys_of(work.run, archived)
     end = receipt.first_ordinal + receipt.rows
     while work.chunk.purged_through < end:
         _wait(work)
@@ -181,8 +181,8 @@ def _settle_locked(work: _Work) -> None:
 
 def _settle_in_object(work: _Work, receipt: ObjectReceipt, ordinals: list[int]) -> None:
     store = work.site.open_store(work.run.policy.archive)
-    with opened(work.site, store, work.run, receipt) as file:
-        keys = file.read(columns=key_columns(work.run)).combine_chunks()
+    with opened(work.site, store, work.run, receipt) as archived:
+        keys = keys_of(work.run, archived)
     rows = keys.take(pa.array([ordinal - receipt.first_ordinal for ordinal in ordinals]))
     with _transaction(work, last=True) as held:
         chunk = _locked_chunk(work)

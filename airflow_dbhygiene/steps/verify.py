@@ -7,7 +7,6 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 import pyarrow as pa
 
 from airflow_dbhygiene.databases.protocol import VERSION_COLUMN
@@ -17,15 +16,12 @@ from airflow_dbhygiene.ledger.moves import ARCHIVED, DAMAGED, PLANNED, VERIFIED
 from airflow_dbhygiene.steps.archive import check_schema
 from airflow_dbhygiene.steps.plan import check_server
 from airflow_dbhygiene.steps.site import Progress
-from airflow_dbhygiene.stores.parquet import NOTES_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pyarrow import parquet as pq
-
     from airflow_dbhygiene.steps.site import Site
-    from airflow_dbhygiene.stores.protocol import Store
+    from airflow_dbhygiene.stores.protocol import Archived, Store
 
 _ROWS_AT_A_TIME: Final = 50_000
 
@@ -70,20 +66,19 @@ def marking_damage(site: Site, chunk: Chunk) -> Iterator[None]:
 
 
 @contextmanager
-def opened(site: Site, store: Store, run: Run, receipt: ObjectReceipt) -> Iterator[pq.ParquetFile]:
+def opened(site: Site, store: Store, run: Run, receipt: ObjectReceipt) -> Iterator[Archived]:
     """Bring an object back and check all that its receipt says: bytes, SHA-256, notes, rows, (key, version) pairs.
 
     :raises ArchiveDamaged: naming the object and what differs
     """
-    with store.fetch(receipt.name, receipt.sha256, receipt.bytes) as file:
-        notes = {key.decode(): value.decode() for key, value in (file.schema_arrow.metadata or {}).items()}
-        found = tuple(notes.get(NOTES_PREFIX + name) for name in ("run", "chunk", "nonce", "part"))
+    with store.fetch(receipt.name, receipt.sha256, receipt.bytes) as archived:
+        found = tuple(archived.notes.get(name) for name in ("run", "chunk", "nonce", "part"))
         wanted = (receipt.run_id, str(receipt.chunk), receipt.nonce, str(receipt.part))
-        if found != wanted or file.metadata.num_rows != receipt.rows:
-            raise ArchiveDamaged(f"object {receipt.name} holds {found}, {file.metadata.num_rows} rows, not {wanted}.")
-        if _fingerprint(site, run, file) != receipt.fingerprint:
+        if found != wanted or archived.rows != receipt.rows:
+            raise ArchiveDamaged(f"object {receipt.name} holds {found}, {archived.rows} rows, not {wanted}.")
+        if _fingerprint(site, run, archived) != receipt.fingerprint:
             raise ArchiveDamaged(f"object {receipt.name} does not hold the keys and versions that were archived.")
-        yield file
+        yield archived
 
 
 def _verify_objects(site: Site, session: Any, run: Run, chunk: Chunk) -> int:
@@ -94,8 +89,8 @@ def _verify_objects(site: Site, session: Any, run: Run, chunk: Chunk) -> int:
         raise ArchiveDamaged(f"{chunk.label}: the ledger's receipts do not add up to its archived rows.")
     compared = 0
     for receipt in receipts:
-        with opened(site, store, run, receipt) as file:
-            for rows in _to_compare(run, file):
+        with opened(site, store, run, receipt) as archived:
+            for rows in _to_compare(run, archived):
                 compared += _compare(site, session, run, receipt, rows)
         progress.at(receipt.first_ordinal + receipt.rows, last=receipt is receipts[-1])
     return compared
@@ -109,28 +104,24 @@ def _compare(site: Site, session: Any, run: Run, receipt: ObjectReceipt, rows: p
     return compared
 
 
-def _to_compare(run: Run, file: pq.ParquetFile) -> Iterator[pa.Table]:
+def _to_compare(run: Run, archived: Archived) -> Iterator[pa.Table]:
     """Give all rows, or a sample spread evenly over the object."""
-    if run.policy.verify == "content":
-        for batch in file.iter_batches(_ROWS_AT_A_TIME):
-            yield pa.Table.from_batches([batch])
-        return
-    total = file.metadata.num_rows
-    wanted = np.unique(np.linspace(0, max(total - 1, 0), min(run.policy.sample_rows, total), dtype=np.int64))
-    start = 0
-    for group in range(file.num_row_groups):
-        rows = file.metadata.row_group(group).num_rows
-        here = wanted[(wanted >= start) & (wanted < start + rows)] - start
-        if len(here):
-            yield file.read_row_group(group).take(here)
-        start += rows
+    if run.policy.verify == "sample":
+        return archived.sample(run.policy.sample_rows)
+    return (pa.Table.from_batches([batch]) for batch in archived.batches(_ROWS_AT_A_TIME))
 
 
-def _fingerprint(site: Site, run: Run, file: pq.ParquetFile) -> str:
+def _fingerprint(site: Site, run: Run, archived: Archived) -> str:
     pairs = hashlib.sha256()
-    for batch in file.iter_batches(_ROWS_AT_A_TIME, columns=key_columns(run)):
+    for batch in archived.batches(_ROWS_AT_A_TIME, key_columns(run)):
         pairs.update(site.database.encode_keys(run.selection, pa.Table.from_batches([batch])))
     return pairs.hexdigest()
+
+
+def keys_of(run: Run, archived: Archived) -> pa.Table:
+    """Read what purge needs of all rows of an object."""
+    batches = archived.batches(_ROWS_AT_A_TIME, key_columns(run))
+    return pa.Table.from_batches(batches).combine_chunks()
 
 
 def key_columns(run: Run) -> list[str]:

@@ -9,11 +9,14 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+import pyarrow as pa
 from pyarrow import ArrowException
 from pyarrow import parquet as pq
 
@@ -21,12 +24,45 @@ from airflow_dbhygiene.errors import ArchiveDamaged, NotFound, PrivilegeMissing,
 from airflow_dbhygiene.stores.protocol import Spooled
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    from airflow_dbhygiene.ledger import Run
 
 NOTES_PREFIX: Final = "dbhygiene."
 """Before the names of our entries in a Parquet file's metadata."""
 
 _COPY_BYTES: Final = 2**20
+
+
+@dataclass(frozen=True)
+class ParquetObject:
+    """Answers the Archived protocol."""
+
+    file: pq.ParquetFile
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """Our entries in the file's metadata."""
+        found = {key.decode(): value.decode() for key, value in (self.file.schema_arrow.metadata or {}).items()}
+        return {key.removeprefix(NOTES_PREFIX): found[key] for key in found if key.startswith(NOTES_PREFIX)}
+
+    @property
+    def rows(self) -> int:
+        """How many rows the file holds."""
+        return int(self.file.metadata.num_rows)
+
+    def batches(self, rows: int, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """Give the rows in their order, so many at a time at most."""
+        yield from self.file.iter_batches(rows, columns=None if columns is None else list(columns))
+
+    def sample(self, rows: int) -> Iterator[pa.Table]:
+        """Give so many rows, spread evenly, row group by row group."""
+        wanted = np.unique(np.linspace(0, max(self.rows - 1, 0), min(rows, self.rows), dtype=np.int64))
+        start = 0
+        for group in range(self.file.num_row_groups):
+            held = self.file.metadata.row_group(group).num_rows
+            here = wanted[(wanted >= start) & (wanted < start + held)] - start
+            if len(here):
+                yield self.file.read_row_group(group).take(here)
+            start += held
 
 
 class ParquetStore:
@@ -44,6 +80,18 @@ class ParquetStore:
         self._local = "file" in _protocols(filesystem)
         self._compression_level = compression_level
         self.url = url.rstrip("/")
+
+    def prepare(self, run: Run) -> None:
+        """Fail now, with the fix, if objects of a run cannot be written later.
+
+        By its name a retry finds, and removes, what a killed try has left of the probe.
+        """
+        self.probe(f"_dbhygiene_probe_{run.run_id}")
+
+    @staticmethod
+    def named(base: str) -> str:
+        """Make an object's name."""
+        return f"{base}.parquet"
 
     def probe(self, name: str) -> None:
         """Write, read and remove a tiny object of that name.
@@ -83,7 +131,7 @@ class ParquetStore:
                 self._filesystem.put_file(str(spooled.path), self._path(name))
 
     @contextmanager
-    def fetch(self, name: str, sha256: str, size: int) -> Iterator[pq.ParquetFile]:
+    def fetch(self, name: str, sha256: str, size: int) -> Iterator[ParquetObject]:
         """Bring an object back whole, and refuse it unless its bytes are those that were written.
 
         :raises ArchiveDamaged: when the object is missing, truncated or altered
@@ -99,7 +147,7 @@ class ParquetStore:
                     raise ArchiveDamaged(f"object {self.url}/{name} is missing: {_RESTORE}") from error
             self._check(path, name, sha256, size)
             with pq.ParquetFile(path) as file:
-                yield file
+                yield ParquetObject(file)
 
     def write_text(self, name: str, text: str) -> str:
         """Put a small text beside the objects, in place of what killed tries left of it; give its address."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from pyarrow import parquet as pq
+
+    from airflow_dbhygiene.ledger import Run
 
 
 @dataclass(frozen=True)
@@ -23,13 +24,34 @@ class Spooled:
     sha256: str
 
 
+class Archived(Protocol):
+    """One object, read back. ``notes`` are those that it was written with, ``rows`` is its number of rows."""
+
+    @property
+    def notes(self) -> Mapping[str, str]:
+        """What the object tells of itself."""
+
+    @property
+    def rows(self) -> int:
+        """How many rows it holds."""
+
+    def batches(self, rows: int, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """Give its rows in their order, so many at a time at most; all columns, or these."""
+
+    def sample(self, rows: int) -> Iterator[pa.Table]:
+        """Give so many rows, spread evenly."""
+
+
 class Store(Protocol):
     """Objects below one URL: written once, read back, never changed."""
 
     url: str
 
-    def probe(self, name: str) -> None:
-        """Fail now, with the fix, if objects cannot be written later."""
+    def prepare(self, run: Run) -> None:
+        """Fail now, with the fix, if objects of a run cannot be written later."""
+
+    def named(self, base: str) -> str:
+        """Make an object's name, which is not in use yet, of what the ledger knows it by."""
 
     def spool(
         self, batches: Iterable[pa.RecordBatch], schema: pa.Schema, notes: Mapping[str, str]
@@ -39,8 +61,8 @@ class Store(Protocol):
     def upload(self, spooled: Spooled, name: str) -> None:
         """Put a spooled object under its name."""
 
-    def fetch(self, name: str, sha256: str, size: int) -> AbstractContextManager[pq.ParquetFile]:
-        """Bring an object back whole, and refuse it unless its bytes are those that were written."""
+    def fetch(self, name: str, sha256: str, size: int) -> AbstractContextManager[Archived]:
+        """Bring an object back whole, and refuse it unless it is what was written."""
 
     def write_text(self, name: str, text: str) -> str:
         """Put a small text beside the objects; give its address."""

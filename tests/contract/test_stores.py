@@ -22,7 +22,7 @@ from airflow_dbhygiene.errors import (
     StoreUnavailable,
     Transient,
 )
-from airflow_dbhygiene.stores.parquet import NOTES_PREFIX, ParquetStore
+from airflow_dbhygiene.stores.parquet import ParquetStore
 from airflow_dbhygiene.stores.protocol import Spooled
 from tests.servers.proxy import FaultProxy
 from tests.servers.s3 import S3Server
@@ -114,18 +114,18 @@ def test_what_was_written_comes_back(place: Place) -> None:
     stored = place.read("a/b.parquet")
     assert stored is not None
     assert len(stored) == spooled.bytes
-    with place.store.fetch("a/b.parquet", spooled.sha256, spooled.bytes) as file:
-        assert file.read().column("id").to_pylist() == list(range(2000))
-        assert file.num_row_groups == 2
-        assert file.schema_arrow.metadata[f"{NOTES_PREFIX}ü".encode()] == "größe".encode()
+    with place.store.fetch("a/b.parquet", spooled.sha256, spooled.bytes) as archived:
+        assert pa.Table.from_batches(archived.batches(500)).column("id").to_pylist() == list(range(2000))
+        assert [batch.num_rows for batch in archived.batches(1000)] == [1000, 1000]
+        assert archived.notes == {"run": "one", "ü": "größe"}
 
 
 def test_an_empty_archive_is_an_archive(place: Place) -> None:
     """A chunk whose rows all vanished still has an object with its notes."""
     with place.store.spool(iter(()), SCHEMA, {"run": "one"}) as spooled:
         place.store.upload(spooled, "empty.parquet")
-    with place.store.fetch("empty.parquet", spooled.sha256, spooled.bytes) as file:
-        assert file.metadata.num_rows == 0
+    with place.store.fetch("empty.parquet", spooled.sha256, spooled.bytes) as archived:
+        assert archived.rows == 0
 
 
 def test_a_large_object_goes_up_in_parts(place: Place) -> None:
@@ -134,8 +134,8 @@ def test_a_large_object_goes_up_in_parts(place: Place) -> None:
     with place.store.spool(iter([noise]), noise.schema, {}) as spooled:
         place.store.upload(spooled, "large.parquet")
     assert spooled.bytes > 60_000_000
-    with place.store.fetch("large.parquet", spooled.sha256, spooled.bytes) as file:
-        assert file.metadata.num_rows == 60
+    with place.store.fetch("large.parquet", spooled.sha256, spooled.bytes) as archived:
+        assert archived.rows == 60
 
 
 def change_a_byte(data: bytes) -> bytes:
@@ -217,8 +217,8 @@ def test_an_odd_name_is_a_name(place: Place) -> None:
     """Table names end up in object names."""
     name = "my schema.größe%20+#?/run=a b/chunk-0001.parquet"
     spooled = put(place, name)
-    with place.store.fetch(name, spooled.sha256, spooled.bytes) as file:
-        assert file.metadata.num_rows == 2000
+    with place.store.fetch(name, spooled.sha256, spooled.bytes) as archived:
+        assert archived.rows == 2000
 
 
 def test_a_missing_bucket_is_named(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:

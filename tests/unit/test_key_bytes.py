@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_dbhygiene.databases.postgres.keys import encode_keys, expected, same_records
+from airflow_dbhygiene.databases.postgres.pairs import encode_keys, expected, same_records
 from airflow_dbhygiene.databases.postgres.rows import arrow_schema, place_of
 from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Column, Selection
 from airflow_dbhygiene.policy.names import TableName

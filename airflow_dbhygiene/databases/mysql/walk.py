@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_dbhygiene.databases.mysql import catalog, catalog_sql
+from airflow_dbhygiene.databases.mysql.keys import try_condition
 from airflow_dbhygiene.databases.mysql.types import INTEGERS, kind_of, text_sql
 from airflow_dbhygiene.databases.mysql.values import literal_of
 from airflow_dbhygiene.databases.mysql.writing import listed, quoted, spelled
 from airflow_dbhygiene.databases.predicate import check_predicate
 from airflow_dbhygiene.databases.protocol import Span
-from airflow_dbhygiene.errors import NotFound, PolicyInvalid, StatementFailed
+from airflow_dbhygiene.errors import NotFound, PolicyInvalid
 from airflow_dbhygiene.policy.keep import wall_time
 from airflow_dbhygiene.policy.model import Matching
 
@@ -47,7 +48,7 @@ def predicate(session: MySqlSession, policy: Policy, facts: Facts, window: Windo
     :raises NotFound: when the age column does not exist
     """
     text = "\n  AND ".join(f"({part})" for part in _conditions(session, policy, facts, window))
-    _try(session, policy, text)
+    try_condition(session, facts.name, text, f"policy {policy.name!r}")
     return text
 
 
@@ -253,14 +254,6 @@ def _childless(table: TableName, foreign_key: catalog.ForeignKey) -> str:
         for child, ours in zip(foreign_key.child_columns, foreign_key.our_columns, strict=True)
     )
     return f"NOT EXISTS (SELECT 1 FROM {spelled(foreign_key.child)} AS _dbhygiene_child WHERE {pairs})"
-
-
-def _try(session: MySqlSession, policy: Policy, text: str) -> None:
-    """Let the server read the condition without running it, so that its fault is named before anything happens."""
-    try:
-        session.execute(f"EXPLAIN SELECT 1 FROM {spelled(policy.table_name)} WHERE {text}")
-    except (StatementFailed, NotFound) as error:
-        raise type(error)(f"policy {policy.name!r}: the server rejects its condition: {error}") from error
 
 
 def _hop(session: MySqlSession, selection: Selection, place: Bound | None, rows: int) -> Bound | None:

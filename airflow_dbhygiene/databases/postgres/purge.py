@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
-from airflow_dbhygiene.databases.postgres import keys
+from airflow_dbhygiene.databases.postgres import pairs
 from airflow_dbhygiene.databases.postgres.rows import place_of, text_of
 from airflow_dbhygiene.databases.postgres.walk import compare
 from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Outcomes
@@ -33,8 +33,8 @@ def delete(session: PostgresSession, selection: Selection, rows: pa.Table, held:
     session.execute(_BEFORE_A_DEADLOCK)
     deleted = tuple(cells or b"" for cells in session.execute_binary(_range(selection, rows, held))[0])
     session.execute("SELECT pg_catalog.set_config('statement_timeout', '0', true)")
-    archived = keys.expected(selection, rows)
-    return deleted == archived or keys.same_records(selection, deleted, archived)
+    archived = pairs.expected(selection, rows)
+    return deleted == archived or pairs.same_records(selection, deleted, archived)
 
 
 def delete_carefully(
@@ -64,8 +64,8 @@ def _range(selection: Selection, rows: pa.Table, held: str | None) -> sql.Compos
     ).format(
         first=compare(selection, ">=", first),
         last=compare(selection, "<=", last),
-        returned=keys.returned(selection),
-        sent=keys.sent(selection),
+        returned=pairs.returned(selection),
+        sent=pairs.sent(selection),
         **{name: parts[name] for name in ("table", "stale", "held")},
     )
 
@@ -115,7 +115,7 @@ def _archived(selection: Selection, rows: pa.Table, ordinals: Sequence[int]) -> 
     arrays: list[sql.Composable] = [sql.SQL("{}::bigint[]").format(sql.Literal(list(ordinals)))]
     arrays.append(sql.SQL("{}::bigint[]").format(sql.Literal(rows.column(VERSION_COLUMN).to_pylist())))
     names = ["_dbhygiene_ordinal", "_dbhygiene_version"]
-    for i, column in enumerate(keys.key_columns(selection)):
+    for i, column in enumerate(pairs.key_columns(selection)):
         texts = [text_of(value) for value in rows.column(column.name)]
         arrays.append(sql.SQL("{}::text[]::{}[]").format(sql.Literal(texts), sql.SQL(column.type)))
         names.append(f"_dbhygiene_key_{i}")

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from airflow_dbhygiene.databases.postgres import catalog, catalog_sql
+from airflow_dbhygiene.databases.postgres.keys import try_condition
 from airflow_dbhygiene.databases.predicate import check_predicate
 from airflow_dbhygiene.databases.protocol import Span
-from airflow_dbhygiene.errors import NotFound, PolicyInvalid, StatementFailed
+from airflow_dbhygiene.errors import NotFound, PolicyInvalid
 from airflow_dbhygiene.policy.keep import wall_time
 from airflow_dbhygiene.policy.model import Matching
 
@@ -38,7 +39,7 @@ def predicate(session: PostgresSession, policy: Policy, facts: Facts, window: Wi
     """
     parts = [sql.SQL("({})").format(part) for part in _conditions(session, policy, facts, window)]
     text = session.render(sql.SQL("\n  AND ").join(parts))
-    _try(session, policy, text)
+    try_condition(session, facts.name, text, f"policy {policy.name!r}")
     return text
 
 
@@ -226,16 +227,6 @@ def _childless(table: TableName, foreign_key: catalog.ForeignKey) -> sql.Compose
         sql.SQL(foreign_key.child),
         sql.SQL(" AND ").join(pairs),
     )
-
-
-def _try(session: PostgresSession, policy: Policy, text: str) -> None:
-    """Let the server read the condition without running it, so that its fault is named before anything happens."""
-    statement = sql.SQL("EXPLAIN SELECT 1 FROM {} WHERE {}")
-    try:
-        with session.transaction():
-            session.execute(statement.format(_table(policy.table_name), sql.SQL(text)))
-    except (StatementFailed, NotFound) as error:
-        raise type(error)(f"policy {policy.name!r}: the server rejects its condition: {error}") from error
 
 
 def _hop(session: PostgresSession, selection: Selection, place: Bound | None, rows: int) -> Bound | None:
