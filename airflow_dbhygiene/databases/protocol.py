@@ -194,8 +194,11 @@ class Database(Protocol):
     def try_condition(self, session: Any, table: TableName, condition: str, where: str, /) -> None:
         """Let the server read a condition without running it; ``where`` names it in the error."""
 
-    def choose_walk(self, session: Any, policy: Policy, facts: Facts, /) -> tuple[str, ...]:
-        """Choose the columns whose index order the run follows."""
+    def choose_walk(self, session: Any, policy: Policy, facts: Facts, stale_fraction: float, /) -> tuple[str, ...]:
+        """Choose the columns whose index order the run follows: by age, unless by key it is cheaper.
+
+        :param stale_fraction: how much of the table is stale; 0 for a walk by age wherever an index has it
+        """
 
     def bounds(self, session: Any, selection: Selection, rows: int, most: int, /) -> tuple[list[Bound], int]:
         """Cut the stale rows into pieces of that many rows; give the pieces' first places and the rows seen."""

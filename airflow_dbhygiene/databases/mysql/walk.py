@@ -30,6 +30,9 @@ _EPOCH: Final = {"s": 1, "ms": 1000}
 _EARLIEST: Final = {"date": "0001-01-01", "datetime": "0001-01-01", "timestamp": "1970-01-01 00:00:00"}
 """Before this a value is no age: the zero date above all."""
 
+_MANY: Final = 0.2
+"""So much of a table is read sooner in the order of its primary key than along another index."""
+
 _VOLATILE: Final = frozenset(
     "rand uuid uuid_short sleep benchmark get_lock release_lock release_all_locks is_free_lock is_used_lock "
     "connection_id user current_user session_user system_user current_role database schema version found_rows "
@@ -49,12 +52,15 @@ def predicate(session: MySqlSession, policy: Policy, facts: Facts, window: Windo
     return text
 
 
-def choose_walk(session: MySqlSession, policy: Policy, facts: Facts) -> tuple[str, ...]:
-    """Choose the columns whose index order the run follows: (age, key) where an index leads with them, else key."""
-    if not isinstance(policy.stale, Matching):
-        wanted = tuple(dict.fromkeys((policy.stale.column, *facts.key)))
-        if _index(session, facts.name, wanted, facts.key) is not None:
-            return wanted
+def choose_walk(session: MySqlSession, policy: Policy, facts: Facts, stale_fraction: float) -> tuple[str, ...]:
+    """Choose (age, key) where an index leads with these columns, else key.
+
+    By key, too, where many rows are stale: InnoDB keeps them in that order, and along any other each is a jump.
+    """
+    if not isinstance(policy.stale, Matching) and stale_fraction < _MANY:
+        by_age = tuple(dict.fromkeys((policy.stale.column, *facts.key)))
+        if _index(session, facts.name, by_age, facts.key) is not None:
+            return by_age
     return facts.key
 
 

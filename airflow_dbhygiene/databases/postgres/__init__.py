@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from airflow_dbhygiene.databases.postgres import catalog, keys, load, purge, restore, rows, walk
+from airflow_dbhygiene.databases.postgres import catalog, keys, load, pairs, purge, restore, rows, walk
 from airflow_dbhygiene.databases.postgres.session import Connections, PostgresSession
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class PostgresDatabase:
     arrow_schema = staticmethod(rows.arrow_schema)
     place_of = staticmethod(rows.place_of)
     differing = staticmethod(rows.differing)
-    encode_keys = staticmethod(purge.encode_keys)
+    encode_keys = staticmethod(pairs.encode_keys)
     delete = staticmethod(purge.delete)
     delete_carefully = staticmethod(purge.delete_carefully)
     restore_rows = staticmethod(restore.restore_rows)
