@@ -14,6 +14,7 @@ from airflow_dbhygiene.ledger.records import (
     Chunk,
     ObjectReceipt,
     Run,
+    RunRow,
     bound_from_json,
     bound_to_json,
     selection_from_json,
@@ -65,6 +66,15 @@ class Ledger:
             "SELECT run_id, state, plan, origin FROM dbhygiene.run WHERE run_id = %s", (run_id,)
         )
         return _run(*rows[0]) if rows else None
+
+    def latest_runs(self, policy: str | None, most: int) -> tuple[RunRow, ...]:
+        """Read runs in one line each, the newest first."""
+        rows = self._session.execute(_RUNS, {"policy": policy, "most": most})
+        return tuple(RunRow(*row) for row in rows)
+
+    def policies(self) -> tuple[str, ...]:
+        """Name the policies that have runs."""
+        return tuple(row[0] for row in self._session.execute("SELECT DISTINCT policy FROM dbhygiene.run ORDER BY 1"))
 
     def has_planned(self, policy: str, dag_run: Mapping[str, str]) -> bool:
         """Tell whether a scheduler's run (its part of the origin) has planned a run of the policy."""
@@ -435,6 +445,15 @@ SELECT count(*), coalesce(sum(planned_rows), 0), coalesce(sum(archived_rows), 0)
        (SELECT count(*) FROM dbhygiene.batch WHERE run_id = %(run_id)s),
        (SELECT count(*) FROM dbhygiene.batch WHERE run_id = %(run_id)s AND careful)
 FROM dbhygiene.chunk WHERE run_id = %(run_id)s
+"""
+_RUNS = """
+SELECT run_id, policy, table_name, r.state, cutoff, planned_at, count(chunk),
+       count(CASE WHEN c.state = 'purged' THEN 1 END), coalesce(sum(archived_rows), 0), coalesce(sum(purged), 0),
+       coalesce(sum(drifted), 0), coalesce(sum(held), 0), coalesce(sum(vanished), 0)
+FROM dbhygiene.run r LEFT JOIN dbhygiene.chunk c USING (run_id)
+WHERE policy = coalesce(%(policy)s, policy)
+GROUP BY run_id, policy, table_name, r.state, cutoff, planned_at
+ORDER BY planned_at DESC, run_id LIMIT %(most)s
 """
 _NOTED = ("drifted", "held", "vanished", "locked")
 

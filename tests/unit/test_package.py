@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import airflow_dbhygiene
+from airflow_dbhygiene.ledger import migrations
 
 HEAVY = ("pyarrow", "adbc_driver_manager", "adbc_driver_postgresql", "psycopg", "s3fs", "sqlglot", "numpy")
 PROCESSED = ("policy", "dag", "operators", "sensors", "triggers", "connections", "provider_info", "errors", "version")
@@ -66,7 +67,9 @@ def test_no_file_names_a_machine() -> None:
     assert found == {}
 
 
-def test_the_ledger_scripts_are_packaged() -> None:
-    """A wheel without its migrations would fail at the first plan."""
-    folder = resources.files("airflow_dbhygiene.ledger") / "sql" / "postgresql"
-    assert [path.name[:5] for path in folder.iterdir()] == ["0001_"]
+@pytest.mark.parametrize("engine", ["postgresql", "mysql"])
+def test_the_ledger_scripts_are_packaged(engine: str) -> None:
+    """A wheel without its migrations would fail at the first plan: there is one for each version, on each engine."""
+    folder = resources.files("airflow_dbhygiene.ledger") / "sql" / engine
+    numbers = sorted(int(path.name[:4]) for path in folder.iterdir() if path.name.endswith(".sql"))
+    assert numbers == list(range(1, migrations.VERSION + 1))

@@ -5,7 +5,18 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from airflow_dbhygiene.databases.mysql import catalog, clutter, load, privileges, purge, reclaim, restore, rows, walk
+from airflow_dbhygiene.databases.mysql import (
+    catalog,
+    clutter,
+    keys,
+    load,
+    privileges,
+    purge,
+    reclaim,
+    restore,
+    rows,
+    walk,
+)
 from airflow_dbhygiene.databases.mysql.session import Connections, MySqlSession
 from airflow_dbhygiene.databases.mysql.writing import listed, quoted, spelled
 from airflow_dbhygiene.errors import StatementTimedOut
@@ -36,6 +47,9 @@ class MySqlDatabase:
     fingerprint = staticmethod(catalog.fingerprint)
     predicate = staticmethod(walk.predicate)
     check_condition = staticmethod(walk.checked)
+    key_columns = staticmethod(keys.key_columns)
+    keys_condition = staticmethod(keys.keys_condition)
+    try_condition = staticmethod(keys.try_condition)
     choose_walk = staticmethod(walk.choose_walk)
     bounds = staticmethod(walk.bounds)
     count_up_to = staticmethod(walk.count_up_to)

@@ -171,7 +171,7 @@ def _columns(session: MySqlSession, policy: Policy) -> tuple[tuple[Column, ...],
         raise NotFound(f"archive.as_text names {min(unknown)!r}, which is not a column of {policy.table}.")
     columns, refusals = [], []
     for column_name, spelling, charset, collation, _ in rows:
-        column = Column(str(column_name), _spelled(str(spelling), charset, collation), "native")
+        column = Column(str(column_name), spelled_type(str(spelling), charset, collation), "native")
         form = form_of(column)
         if form is None or (kind_of(column) == "enum" and re.search(r"\((.*,)?''[,)]", column.type)):
             refusals.append(f"column {column_name} has type {column.type}, whose values cannot be archived exactly.")
@@ -179,7 +179,8 @@ def _columns(session: MySqlSession, policy: Policy) -> tuple[tuple[Column, ...],
     return tuple(columns), tuple(refusals)
 
 
-def _spelled(spelling: str, charset: str | None, collation: str | None) -> str:
+def spelled_type(spelling: str, charset: str | None, collation: str | None) -> str:
+    """Spell a column's type with its character set and collation."""
     plain = re.sub(r" /\*.*?\*/", "", spelling)  # MariaDB's note that a column is compressed
     return f"{plain} CHARACTER SET {charset} COLLATE {collation}" if charset else plain
 

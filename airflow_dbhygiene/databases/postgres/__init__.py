@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from airflow_dbhygiene.databases.postgres import catalog, clutter, load, purge, reclaim, restore, rows, walk
+from airflow_dbhygiene.databases.postgres import (
+    catalog,
+    clutter,
+    keys,
+    load,
+    pairs,
+    purge,
+    reclaim,
+    restore,
+    rows,
+    walk,
+)
 from airflow_dbhygiene.databases.postgres.session import Connections, PostgresSession
 
 if TYPE_CHECKING:
@@ -34,6 +45,9 @@ class PostgresDatabase:
     fingerprint = staticmethod(catalog.fingerprint)
     predicate = staticmethod(walk.predicate)
     check_condition = staticmethod(walk.checked)
+    key_columns = staticmethod(keys.key_columns)
+    keys_condition = staticmethod(keys.keys_condition)
+    try_condition = staticmethod(keys.try_condition)
     choose_walk = staticmethod(walk.choose_walk)
     bounds = staticmethod(walk.bounds)
     count_up_to = staticmethod(walk.count_up_to)
@@ -43,7 +57,7 @@ class PostgresDatabase:
     arrow_schema = staticmethod(rows.arrow_schema)
     place_of = staticmethod(rows.place_of)
     differing = staticmethod(rows.differing)
-    encode_keys = staticmethod(purge.encode_keys)
+    encode_keys = staticmethod(pairs.encode_keys)
     delete = staticmethod(purge.delete)
     delete_carefully = staticmethod(purge.delete_carefully)
     restore_rows = staticmethod(restore.restore_rows)
