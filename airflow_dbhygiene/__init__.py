@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         ReportOperator,
         RestoreOperator,
         ResumeOperator,
+        VerifyArchiveOperator,
         VerifyOperator,
         policy_asset,
     )
@@ -42,6 +43,7 @@ _HOMES = {
         "ReportOperator",
         "RestoreOperator",
         "ResumeOperator",
+        "VerifyArchiveOperator",
         "VerifyOperator",
         "policy_asset",
     ),
@@ -78,6 +80,7 @@ __all__ = [
     "ReportOperator",
     "RestoreOperator",
     "ResumeOperator",
+    "VerifyArchiveOperator",
     "VerifyOperator",
     "__version__",
     "dags_from_folder",

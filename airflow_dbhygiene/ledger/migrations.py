@@ -14,10 +14,7 @@ from airflow_dbhygiene.errors import LedgerIncompatible, PrivilegeMissing
 if TYPE_CHECKING:
     from airflow_dbhygiene.databases.protocol import Database
 
-RECLAIM = 2
-"""The version that brought the table of that name."""
-
-VERSION = 2
+VERSION = 3
 OLDEST_READER = 1
 
 _EXISTS = "SELECT 1 FROM information_schema.tables WHERE table_schema = 'dbhygiene' AND table_name = 'migration'"

@@ -159,6 +159,25 @@ class ParquetStore:
             leftover.unlink(missing_ok=True)
         return f"{self.url}/{name}"
 
+    def read_text(self, name: str) -> bytes | None:
+        """Give back the bytes of a small text, None when it is not there."""
+        with self._translated(name):
+            try:
+                return bytes(self._filesystem.cat_file(self._path(name)))
+            except FileNotFoundError:
+                if not self._has_bucket():
+                    raise
+                return None
+
+    def texts(self) -> Iterator[str]:
+        """Name all texts below the URL."""
+        with self._translated(""):
+            self._filesystem.invalidate_cache()
+            start = len(self._root) + 1
+            for path in sorted(self._filesystem.find(self._root)):
+                if path.endswith(".json"):
+                    yield path[start:]
+
     def discard(self, name: str) -> None:
         """Remove an object, and what killed uploads left of it; one that is not there is no error."""
         with self._translated(name):

@@ -67,5 +67,11 @@ class Store(Protocol):
     def write_text(self, name: str, text: str) -> str:
         """Put a small text beside the objects; give its address."""
 
+    def read_text(self, name: str) -> bytes | None:
+        """Give back the bytes of such a text, None when it is not there."""
+
+    def texts(self) -> Iterator[str]:
+        """Name all such texts below the URL."""
+
     def discard(self, name: str) -> None:
         """Remove an object; one that is not there is no error."""
