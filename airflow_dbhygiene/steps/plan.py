@@ -124,6 +124,7 @@ def make_plan(site: Site, policy: Policy, window: Window, origin: dict[str, str]
         facts = database.inspect(session, policy)
         if facts.refusals:
             raise PlanRefused(str(facts.name), facts.refusals)
+        check_mask(policy, facts)
         predicate = database.predicate(session, policy, facts, window)
         with session.transaction(walking=True):
             unheld = without_held(session, policy, predicate)
