@@ -175,6 +175,9 @@ class Guard(_Part):
     max_chunks: int = Field(64, ge=1, le=1024, description="mapped task groups per run")
     min_chunk_rows: PositiveInt = Field(100_000, description="a chunk is not cut smaller than this")
     allow_full_scan: bool = Field(default=False, description="work without an index on the age column")
+    max_optimize_bytes: PositiveInt | None = Field(
+        None, description="largest copy that reclaim 'optimize' may make: the server's disk has room for it"
+    )
 
 
 class Pace(_Part):
@@ -234,7 +237,9 @@ class Policy(_Part):
         default_factory=dict, description="columns to drop, null or hash on their way into the archive: no restore then"
     )
     mask_conn_id: Name | None = Field(None, description="Airflow connection whose password is the key of the hashes")
-    reclaim: Literal["vacuum", "analyze", "none"] = Field("vacuum", description="what happens to the table afterwards")
+    reclaim: Literal["vacuum", "analyze", "optimize", "none"] = Field(
+        "vacuum", description="what happens to the table afterwards"
+    )
     owner: Name = Field("airflow", description="owner of the Airflow tasks")
     tags: tuple[str, ...] = Field((), description="tags of the DAG, beside 'hygiene' and the connection id")
     notify: tuple[Notify, ...] = Field((), description="whom to tell when a task fails")
@@ -250,6 +255,16 @@ class Policy(_Part):
     def _hashes_need_a_key(self) -> Self:
         if "hash" in self.mask.values() and self.mask_conn_id is None:
             raise ValueError("mask_conn_id is missing: name an Airflow connection whose password is the hashes' key.")
+        return self
+
+    @model_validator(mode="after")
+    def _a_copy_needs_room(self) -> Self:
+        if self.reclaim == "optimize" and self.guard.max_optimize_bytes is None:
+            message = (
+                "reclaim 'optimize' copies the table, and no such server tells over SQL how much disk is free: "
+                "say by guard.max_optimize_bytes how large a copy it has room for."
+            )
+            raise ValueError(message)
         return self
 
     def __init__(self, **data: Any) -> None:

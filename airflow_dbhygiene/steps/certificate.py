@@ -77,6 +77,7 @@ def certificate_of(site: Site, session: Any, run: Run, around: Circumstances) ->
         "holds": [_hold_entry(hold) for hold in around.holds],
         "rows_under_hold": around.rows_under_hold,
         **ledger.figures(run.run_id),
+        "reclaim": ledger.reclaimed(run.run_id),
         "chunk_list": [_chunk_entry(ledger, chunk) for chunk in chunks],
         "objects_discarded": ledger.count_discarded(run.run_id),
     }

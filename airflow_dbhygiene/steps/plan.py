@@ -249,11 +249,9 @@ def _refusals(draft: _Draft, expected: int) -> Iterator[str]:
             f"check the policy's keep, run ANALYZE if the table's estimate is old, or raise max_fraction."
         )
     if not guard.allow_full_scan and draft.site.database.full_scans(draft.session, selection, _SAMPLE_BATCH):
-        age = "" if isinstance(policy.stale, Matching) else f"{policy.stale.column}, "
-        yield (
-            f"no index lets a run walk its rows in order: CREATE INDEX CONCURRENTLY ON {facts.name} "
-            f"({age}{', '.join(selection.key)}), or set guard.allow_full_scan."
-        )
+        age = () if isinstance(policy.stale, Matching) else (policy.stale.column,)
+        advice = draft.site.database.index_advice(facts.name, (*age, *selection.key))
+        yield f"no index lets a run walk its rows in order: {advice}, or set guard.allow_full_scan."
     if policy.children == "refuse":
         for found in draft.site.database.referenced(draft.session, selection):
             yield f"{found}: purge those first, or set children to 'skip'."

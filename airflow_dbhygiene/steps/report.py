@@ -57,6 +57,8 @@ def describe(report: dict[str, Any]) -> str:
         f"seconds of all workers: {seconds}",
         *(f"{chunk['label']} is {chunk['state']}" for chunk in report["chunk_list"] if chunk["state"] != PURGED),
     ]
+    if report["reclaim"]:
+        lines.append(f"reclaim: {report['reclaim']['line']}")
     if report["holds"]:
         rows = report["rows_under_hold"]
         told = "an unknown number of" if rows is None else f"{rows:,}"
