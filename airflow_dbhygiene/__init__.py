@@ -26,7 +26,18 @@ if TYPE_CHECKING:
         VerifyOperator,
         policy_asset,
     )
-    from airflow_dbhygiene.policy import Expired, Guard, Matching, Notify, OlderThan, Pace, Parquet, Policy
+    from airflow_dbhygiene.policy import (
+        Encryption,
+        Expired,
+        Guard,
+        Matching,
+        Notify,
+        ObjectLock,
+        OlderThan,
+        Pace,
+        Parquet,
+        Policy,
+    )
     from airflow_dbhygiene.sensors import ClutterSensor
     from airflow_dbhygiene.version import VERSION as __version__  # noqa: N811 - Python's own name for it
 
@@ -48,10 +59,12 @@ _HOMES = {
         "policy_asset",
     ),
     "airflow_dbhygiene.policy": (
+        "Encryption",
         "Expired",
         "Guard",
         "Matching",
         "Notify",
+        "ObjectLock",
         "OlderThan",
         "Pace",
         "Parquet",
@@ -63,11 +76,13 @@ _HOMES = {
 __all__ = [
     "ArchiveOperator",
     "ClutterSensor",
+    "Encryption",
     "Expired",
     "Guard",
     "HoldOperator",
     "Matching",
     "Notify",
+    "ObjectLock",
     "OlderThan",
     "Pace",
     "Parquet",

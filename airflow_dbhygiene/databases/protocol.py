@@ -234,7 +234,10 @@ class Database(Protocol):
         """Give the rows' (key, version) pairs, in the form that the server's deletes return them."""
 
     def differing(self, session: Any, selection: Selection, rows: pa.Table, /) -> tuple[int, int]:
-        """Load the rows beside the table; give how many the server could compare, and how many differ."""
+        """Load the rows beside the table; give how many the server could compare, and how many differ.
+
+        Columns that the rows lack are not compared.
+        """
 
     # deleting them
 

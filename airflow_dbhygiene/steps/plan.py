@@ -18,6 +18,7 @@ from airflow_dbhygiene.ledger.records import selection_to_json
 from airflow_dbhygiene.policy.model import Matching
 from airflow_dbhygiene.policy.moments import Window, origin_digest
 from airflow_dbhygiene.steps.labels import label
+from airflow_dbhygiene.steps.mask import check_mask
 from airflow_dbhygiene.steps.site import mebibytes
 
 if TYPE_CHECKING:
@@ -124,6 +125,7 @@ def make_plan(site: Site, policy: Policy, window: Window, origin: dict[str, str]
         facts = database.inspect(session, policy)
         if facts.refusals:
             raise PlanRefused(str(facts.name), facts.refusals)
+        check_mask(policy, facts)
         predicate = database.predicate(session, policy, facts, window)
         with session.transaction(walking=True):
             unheld = without_held(session, policy, predicate)

@@ -64,6 +64,12 @@ class Store(Protocol):
     def fetch(self, name: str, sha256: str, size: int) -> AbstractContextManager[Archived]:
         """Bring an object back whole, and refuse it unless it is what was written."""
 
+    def protect(self, name: str) -> None:
+        """Keep an object from being changed or removed, for as long as the policy asks, if it does."""
+
+    def unprotected(self, name: str) -> str | None:
+        """Say what is wrong with an object's protection; None when it is as the policy asks."""
+
     def write_text(self, name: str, text: str) -> str:
         """Put a small text beside the objects; give its address."""
 
