@@ -21,7 +21,17 @@ if TYPE_CHECKING:
         VerifyOperator,
         policy_asset,
     )
-    from airflow_dbhygiene.policy import Expired, Guard, Matching, Notify, OlderThan, Pace, Parquet, Policy
+    from airflow_dbhygiene.policy import (
+        ColdTable,
+        Expired,
+        Guard,
+        Matching,
+        Notify,
+        OlderThan,
+        Pace,
+        Parquet,
+        Policy,
+    )
     from airflow_dbhygiene.sensors import ClutterSensor
     from airflow_dbhygiene.version import VERSION as __version__  # noqa: N811 - Python's own name for it
 
@@ -38,6 +48,7 @@ _HOMES = {
         "policy_asset",
     ),
     "airflow_dbhygiene.policy": (
+        "ColdTable",
         "Expired",
         "Guard",
         "Matching",
@@ -53,6 +64,7 @@ _HOMES = {
 __all__ = [
     "ArchiveOperator",
     "ClutterSensor",
+    "ColdTable",
     "Expired",
     "Guard",
     "Matching",

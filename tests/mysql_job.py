@@ -52,7 +52,7 @@ class MySqlJob(Job):
     @property
     def site(self) -> Site:
         """Put together what the steps work with."""
-        return Site(self.database, lambda place: self.store(place.url), self.told.append)
+        return self.site_of(self.database)
 
     def policy(self, **changes: Any) -> Any:
         """Give a policy for `events`, with some fields changed."""

@@ -1,10 +1,21 @@
 """Policy and its parts."""
 
 from airflow_dbhygiene.policy.files import PolicyEntry, json_schema, load_file, load_folder
-from airflow_dbhygiene.policy.model import Expired, Guard, Matching, Notify, OlderThan, Pace, Parquet, Policy
+from airflow_dbhygiene.policy.model import (
+    ColdTable,
+    Expired,
+    Guard,
+    Matching,
+    Notify,
+    OlderThan,
+    Pace,
+    Parquet,
+    Policy,
+)
 from airflow_dbhygiene.policy.names import TableName
 
 __all__ = [
+    "ColdTable",
     "Expired",
     "Guard",
     "Matching",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from airflow_dbhygiene.databases.protocol import Database
-    from airflow_dbhygiene.policy import Parquet
+    from airflow_dbhygiene.policy import ColdTable, Parquet
     from airflow_dbhygiene.stores.protocol import Store
 
 TELL_SECONDS = 5.0
@@ -26,7 +26,7 @@ class Site:
     """
 
     database: Database
-    open_store: Callable[[Parquet], Store]
+    open_store: Callable[[Parquet | ColdTable], Store]
     tell: Callable[[str], None] = print
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from airflow_dbhygiene.databases.postgres import catalog, load, purge, restore, rows, walk
+from airflow_dbhygiene.databases.postgres.cold import PostgresColdTables
 from airflow_dbhygiene.databases.postgres.session import Connections, PostgresSession
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class PostgresDatabase:
     check_condition = staticmethod(walk.checked)
     choose_walk = staticmethod(walk.choose_walk)
     bounds = staticmethod(walk.bounds)
+    hop = staticmethod(walk.hop)
     count_up_to = staticmethod(walk.count_up_to)
     estimate = staticmethod(walk.estimate)
     full_scans = staticmethod(walk.full_scans)
@@ -56,6 +58,7 @@ class PostgresDatabase:
     def __init__(self, connect: Callable[[], psycopg.Connection[tuple[object, ...]]]) -> None:
         self._connections = Connections(connect)
         self.session = self._connections.session
+        self.cold_tables = PostgresColdTables(self._connections)
         self.cancel = self._connections.cancel
 
     @contextmanager
