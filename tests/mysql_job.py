@@ -33,6 +33,7 @@ class MySqlJob(Job):
     dsn: str = ""
     folder: Path = Path()
     parameters: dict[str, Any] = field(default_factory=dict)
+    servers: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def execute(self, statement: str, values: Any = ()) -> list[tuple[Any, ...]]:
         """Run SQL as root and give its rows."""
@@ -48,6 +49,10 @@ class MySqlJob(Job):
     def database(self) -> MySqlDatabase:
         """The database as the steps see it; a new one each time, as each task has one."""
         return MySqlDatabase(self.connect or (lambda: MySQLdb.connect(**self.parameters)))
+
+    def database_elsewhere(self, conn_id: str) -> MySqlDatabase:
+        """Open another server by its connection id."""
+        return MySqlDatabase(lambda: MySQLdb.connect(**self.servers[conn_id]))
 
     @property
     def site(self) -> Site:

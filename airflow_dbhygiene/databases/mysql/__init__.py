@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow_dbhygiene.databases.mysql import catalog, load, privileges, purge, restore, rows, walk
+from airflow_dbhygiene.databases.mysql.cold import MySqlColdTables
 from airflow_dbhygiene.databases.mysql.session import Connections, MySqlSession
 from airflow_dbhygiene.databases.mysql.writing import quoted
 from airflow_dbhygiene.errors import StatementTimedOut
@@ -37,6 +38,7 @@ class MySqlDatabase:
     check_condition = staticmethod(walk.checked)
     choose_walk = staticmethod(walk.choose_walk)
     bounds = staticmethod(walk.bounds)
+    hop = staticmethod(walk.hop)
     count_up_to = staticmethod(walk.count_up_to)
     estimate = staticmethod(walk.estimate)
     full_scans = staticmethod(walk.full_scans)
@@ -59,6 +61,7 @@ class MySqlDatabase:
     def __init__(self, connect: Callable[[], Any]) -> None:
         self._connections = Connections(connect)
         self.session = self._connections.session
+        self.cold_tables = MySqlColdTables(self._connections)
         self.cancel = self._connections.cancel
 
     @contextmanager
