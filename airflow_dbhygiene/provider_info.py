@@ -11,4 +11,5 @@ def get_provider_info() -> dict[str, Any]:
         "package-name": "airflow-dbhygiene",
         "name": "Database hygiene",
         "description": "Archives, verifies and purges stale database rows without disturbing the traffic.",
+        "cli": ["airflow_dbhygiene.cli.definition.get_commands"],
     }

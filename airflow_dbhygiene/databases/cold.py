@@ -94,11 +94,8 @@ class ColdTables(Protocol):
     def count(self, session: Any, copied: Copied, /) -> int:
         """Count the rows that are there."""
 
-    def fingerprint(self, session: Any, selection: Selection, copied: Copied, /) -> str:
-        """Digest the (key, version) pairs as ``encode_keys`` writes them."""
-
-    def digest(self, session: Any, selection: Selection, copied: Copied, /) -> str:
-        """Digest every value of every row."""
+    def digest(self, session: Any, selection: Selection, copied: Copied, /, *, fresh: bool = False) -> str:
+        """Digest every value of every row; ``fresh`` ones this transaction has just copied."""
 
     def read(
         self, selection: Selection, copied: Copied, columns: Sequence[str] | None, /
@@ -119,6 +116,9 @@ class ColdTables(Protocol):
 
     def read_text(self, session: Any, texts: TableName, name: str, /) -> str | None:
         """Read it back."""
+
+    def texts(self, session: Any, texts: TableName, /) -> list[str]:
+        """Name all texts that end with .json, in their order."""
 
     def remove_text(self, session: Any, texts: TableName, name: str, /) -> None:
         """Forget it; one that is not there is no error."""

@@ -195,8 +195,20 @@ class Database(Protocol):
     def check_condition(self, session: Any, text: str, where: str, /) -> object:
         """Refuse SQL of a user's that is not one boolean expression; ``where`` names it in the error."""
 
-    def choose_walk(self, session: Any, policy: Policy, facts: Facts, /) -> tuple[str, ...]:
-        """Choose the columns whose index order the run follows."""
+    def key_columns(self, session: Any, table: TableName, /) -> tuple[Column, ...]:
+        """Give the columns of the primary key, none when there is no key."""
+
+    def keys_condition(self, columns: Sequence[Column], keys: Sequence[Sequence[str]], /) -> str:
+        """Write a condition that rows with these keys fulfil."""
+
+    def try_condition(self, session: Any, table: TableName, condition: str, where: str, /) -> None:
+        """Let the server read a condition without running it; ``where`` names it in the error."""
+
+    def choose_walk(self, session: Any, policy: Policy, facts: Facts, stale_fraction: float, /) -> tuple[str, ...]:
+        """Choose the columns whose index order the run follows: by age, unless by key it is cheaper.
+
+        :param stale_fraction: how much of the table is stale; 0 for a walk by age wherever an index has it
+        """
 
     def bounds(self, session: Any, selection: Selection, rows: int, most: int, /) -> tuple[list[Bound], int]:
         """Cut the stale rows into pieces of that many rows; give the pieces' first places and the rows seen."""

@@ -14,6 +14,7 @@ from airflow_dbhygiene.ledger.records import (
     Chunk,
     ObjectReceipt,
     Run,
+    RunRow,
     bound_from_json,
     bound_to_json,
     selection_from_json,
@@ -66,6 +67,22 @@ class Ledger:
         )
         return _run(*rows[0]) if rows else None
 
+    def latest_runs(self, policy: str | None, most: int) -> tuple[RunRow, ...]:
+        """Read runs in one line each, the newest first."""
+        rows = self._session.execute(_RUNS, {"policy": policy, "most": most})
+        return tuple(RunRow(*row) for row in rows)
+
+    def run_ids(self, policy: str | None) -> tuple[str, ...]:
+        """Name a policy's runs, the oldest first."""
+        rows = self._session.execute(
+            "SELECT run_id FROM dbhygiene.run WHERE policy = %s ORDER BY planned_at, run_id", (policy,)
+        )
+        return tuple(row[0] for row in rows)
+
+    def policies(self) -> tuple[str, ...]:
+        """Name the policies that have runs."""
+        return tuple(row[0] for row in self._session.execute("SELECT DISTINCT policy FROM dbhygiene.run ORDER BY 1"))
+
     def has_planned(self, policy: str, dag_run: Mapping[str, str]) -> bool:
         """Tell whether a scheduler's run (its part of the origin) has planned a run of the policy."""
         rows = self._session.execute("SELECT origin FROM dbhygiene.run WHERE policy = %s", (policy,))
@@ -82,10 +99,6 @@ class Ledger:
             raise NotFound(message)
         return run
 
-    def lock_run(self, run_id: str) -> None:
-        """Keep twins from reporting the run until the transaction ends."""
-        self._session.execute("SELECT run_id FROM dbhygiene.run WHERE run_id = %s FOR UPDATE", (run_id,))
-
     def report_run(self, run_id: str, state: str, report: str, sha256: str) -> None:
         """Close a run with its certificate."""
         self._session.execute(
@@ -94,13 +107,9 @@ class Ledger:
             (state, report, sha256, run_id),
         )
 
-    def previous_certificate(self, run: Run) -> str | None:
-        """Give the SHA-256 of the certificate that the policy's latest other run left."""
-        rows = self._session.execute(
-            "SELECT certificate_sha256 FROM dbhygiene.run WHERE policy = %s AND run_id <> %s"
-            " AND certificate_sha256 IS NOT NULL ORDER BY reported_at DESC LIMIT 1",
-            (run.policy.name, run.run_id),
-        )
+    def report_text(self, run_id: str) -> str | None:
+        """Give the text of the run's latest certificate, None before its first."""
+        rows = self._session.execute("SELECT report FROM dbhygiene.run WHERE run_id = %s", (run_id,))
         return rows[0][0] if rows else None
 
     # chunks
@@ -419,6 +428,15 @@ SELECT count(*), coalesce(sum(planned_rows), 0), coalesce(sum(archived_rows), 0)
        (SELECT count(*) FROM dbhygiene.batch WHERE run_id = %(run_id)s),
        (SELECT count(*) FROM dbhygiene.batch WHERE run_id = %(run_id)s AND careful)
 FROM dbhygiene.chunk WHERE run_id = %(run_id)s
+"""
+_RUNS = """
+SELECT run_id, policy, table_name, r.state, cutoff, planned_at, count(chunk),
+       count(CASE WHEN c.state = 'purged' THEN 1 END), coalesce(sum(archived_rows), 0), coalesce(sum(purged), 0),
+       coalesce(sum(drifted), 0), coalesce(sum(held), 0), coalesce(sum(vanished), 0)
+FROM dbhygiene.run r LEFT JOIN dbhygiene.chunk c USING (run_id)
+WHERE policy = coalesce(%(policy)s, policy)
+GROUP BY run_id, policy, table_name, r.state, cutoff, planned_at
+ORDER BY planned_at DESC, run_id LIMIT %(most)s
 """
 _NOTED = ("drifted", "held", "vanished", "locked")
 

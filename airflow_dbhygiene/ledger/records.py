@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from airflow_dbhygiene.databases.protocol import Bound, Column, Selection, Server, Span
@@ -29,6 +30,25 @@ class Run:
     state: str
     origin: dict[str, Any]
     plan: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """A run in one line: whose it is, how far it came, and what became of its rows."""
+
+    run_id: str
+    policy: str
+    table: str
+    state: str
+    cutoff: datetime | str | None
+    planned_at: datetime
+    chunks: int
+    chunks_purged: int
+    rows_archived: int
+    rows_purged: int
+    rows_drifted: int
+    rows_held: int
+    rows_vanished: int
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ def moments_of(context: Context, explicit: str | None) -> Moments:
     :param explicit: a moment in ISO 8601, with its zone or in UTC; empty when there is none
     """
     return Moments(
-        explicit=_parse(explicit),
+        explicit=parse_moment(explicit, "as_of"),
         interval_start=_aware(context.get("data_interval_start")),
         interval_end=_aware(context.get("data_interval_end")),
         partition=_aware(context.get("partition_date")),
@@ -34,15 +34,20 @@ def origin_of(context: Context, plan_task_id: str) -> dict[str, str]:
     return {"dag": dag_run.dag_id, "dag_run": dag_run.run_id, "task": plan_task_id}
 
 
-def _parse(text: str | None) -> DateTime | None:
+def parse_moment(text: str | None, name: str) -> DateTime | None:
+    """Read a moment in ISO 8601, with its zone or in UTC; nothing gives None.
+
+    :param name: what an error calls it
+    :raises CutoffRefused: when it is no moment
+    """
     if text in (None, "", "None"):
         return None
     try:
         parsed = pendulum.parse(str(text))
     except ValueError as error:
-        raise CutoffRefused(f"as_of {text!r} is not a moment: write it like 2026-01-31T00:00:00Z.") from error
+        raise CutoffRefused(f"{name} {text!r} is not a moment: write it like 2026-01-31T00:00:00Z.") from error
     if not isinstance(parsed, pendulum.DateTime):
-        raise CutoffRefused(f"as_of {text!r} is not one moment: write it like 2026-01-31T00:00:00Z.")
+        raise CutoffRefused(f"{name} {text!r} is not one moment: write it like 2026-01-31T00:00:00Z.")
     return parsed
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from airflow_dbhygiene.errors import PolicyInvalid
-from airflow_dbhygiene.operators.step import HygieneOperator
+from airflow_dbhygiene.operators.step import HygieneOperator, given
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,8 +62,8 @@ class RestoreOperator(HygieneOperator):
             run_id=self.run,
             restore_id=f"{dag_run.dag_id} {dag_run.run_id} {self.task_id}",
             chunks=parse_chunks(self.chunks),
-            where=_given(self.where),
-            into=_given(self.into),
+            where=given(self.where),
+            into=given(self.into),
             dry_run=str(self.is_dry_run).lower() in ("true", "1", "yes"),
         )
         return asdict(restore(site, wish))
@@ -74,14 +74,10 @@ def parse_chunks(text: str | None) -> tuple[int, ...] | None:
 
     :raises PolicyInvalid: when it is neither
     """
-    given = _given(text)
-    if given is None:
+    wanted = given(text)
+    if wanted is None:
         return None
-    first, _, last = given.replace(" ", "").partition("-")
+    first, _, last = wanted.replace(" ", "").partition("-")
     if not first.isdecimal() or not (last or first).isdecimal() or int(last or first) < int(first):
         raise PolicyInvalid(f"chunks {text!r} is neither a number nor a range: write '3' or '2-5'.")
     return tuple(range(int(first), int(last or first) + 1))
-
-
-def _given(text: str | None) -> str | None:
-    return None if text in (None, "", "None") else str(text)

@@ -10,7 +10,7 @@ from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_dbhygiene.operators.links import CertificateLink, PlanLink
-from airflow_dbhygiene.operators.step import RunOperator
+from airflow_dbhygiene.operators.step import RunOperator, given
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,7 +68,7 @@ class ReportOperator(RunOperator):
             self.report = "nothing to report: no run was planned, or it was a dry run."
             self.log.info(self.report)
             return {"policy": self._policy_name, "state": "nothing to do"}
-        certificate = report(site, self.run_id())
+        certificate = report(site, self.run_id(), given(context["dag_run"].triggering_user_name))
         self.report, self.certificate = describe(certificate), json.dumps(certificate, ensure_ascii=False)
         self.log.info("report:\n%s", self.report)
         figures = {name: value for name, value in certificate.items() if name not in ("chunk_list", "predicate")}

@@ -104,3 +104,8 @@ class RunOperator(HygieneOperator):
         if not self.has_run:
             raise AirflowSkipException("nothing was planned: there is no run.")
         return str(self.run)
+
+
+def given(text: Any) -> str | None:
+    """Take a rendered field; None when it is empty, or the text of a None."""
+    return None if text in (None, "", "None") else str(text)

@@ -8,6 +8,7 @@ from typing import Final
 _GROWTH: Final = 1.5
 _WEIGHT: Final = 0.4
 _SMALLEST: Final = 100
+_FIRST: Final = 5_000
 
 
 @dataclass(frozen=True)
@@ -34,5 +35,5 @@ class Tempo:
 
 
 def first_tempo(target_seconds: float, most_rows: int) -> Tempo:
-    """Begin with a quarter of the largest batch, before anything is known of the server."""
-    return Tempo(target_seconds, most_rows, rows=max(most_rows // 4, min(_SMALLEST, most_rows)))
+    """Begin with a small batch, before anything is known of the server."""
+    return Tempo(target_seconds, most_rows, rows=min(max(most_rows // 4, _SMALLEST), _FIRST, most_rows))

@@ -90,8 +90,7 @@ def measure(site: Site, policy: Policy, window: Window, limits: Mapping[str, flo
 def _stale(site: Site, session: Any, policy: Policy, window: Window, limits: Mapping[str, float]) -> dict[str, float]:
     database = site.database
     facts = database.inspect(session, policy)
-    walk = database.choose_walk(session, policy, facts)
-    _refuse_full_scan(policy, facts, walk)
+    _refuse_full_scan(policy, facts, database.choose_walk(session, policy, facts, 0.0))
     predicate = without_held(session, policy, database.predicate(session, policy, facts, window))
     found: dict[str, float] = {}
     with session.transaction(walking=True, statement_seconds=_MOST_SECONDS):

@@ -128,16 +128,17 @@ def make_plan(site: Site, policy: Policy, window: Window, origin: dict[str, str]
         if facts.refusals:
             raise PlanRefused(str(facts.name), facts.refusals)
         predicate = database.predicate(session, policy, facts, window)
-        walk = database.choose_walk(session, policy, facts)
-        selection = Selection(facts.name, facts.columns, facts.key, walk, predicate)
-        outlook = site.open_store(policy.archive).outlook(selection)
-        if outlook.refusals:
-            raise PlanRefused(str(facts.name), outlook.refusals)
-        draft = _Draft(site, session, policy, facts, selection)
         with session.transaction(walking=True):
-            unheld = replace(selection, predicate=without_held(session, policy, predicate))
-            cut = _cut(replace(draft, selection=unheld))
+            unheld = without_held(session, policy, predicate)
+            stale = database.count_up_to(session, facts.name, unheld, policy.guard.max_rows + 1)
+            walk = database.choose_walk(session, policy, facts, _fraction(policy, facts, stale))
+            selection = Selection(facts.name, facts.columns, facts.key, walk, predicate)
+            draft = _Draft(site, session, policy, facts, selection)
+            cut = _cut(replace(draft, selection=replace(draft.selection, predicate=unheld)), stale)
         speed = Ledger(session).rows_per_second(policy.name) if Ledger.exists(session) else None
+    outlook = site.open_store(policy.archive).outlook(selection)
+    if outlook.refusals:
+        raise PlanRefused(str(facts.name), outlook.refusals)
     frozen = _frozen(draft, window, server) | {"stale_rows": cut.taken, "waiting_rows": cut.waiting}
     run = _run(draft, window, origin, frozen | {"rows_per_second": speed or _CAUTIOUS_SPEED})
     return Plan(run, tuple(_chunks(run, cut)), cut.taken, cut.waiting, facts, outlook.statements)
@@ -214,10 +215,14 @@ def _check_clock(site: Site, session: Any, policy: Policy, window: Window) -> No
         raise CutoffRefused(message)
 
 
-def _cut(draft: _Draft) -> _Cut:
-    """Count, check what depends on the count, and hop through the index for the chunks' bounds."""
+def _fraction(policy: Policy, facts: Facts, stale: int) -> float:
+    """Give the stale part of the table; none when rows must wait, since then those go first that come first by age."""
+    return 0.0 if stale > policy.guard.max_rows else stale / max(facts.row_estimate or 0, 1)
+
+
+def _cut(draft: _Draft, stale: int) -> _Cut:
+    """Check what depends on the number of stale rows, and hop through the index for the chunks' bounds."""
     database, session, guard = draft.site.database, draft.session, draft.policy.guard
-    stale = database.count_up_to(session, draft.facts.name, draft.selection.predicate, guard.max_rows + 1)
     if not stale:
         return _Cut((), guard.min_chunk_rows, 0, 0)
     expected = max(stale, database.estimate(session, draft.selection)) if stale > guard.max_rows else stale

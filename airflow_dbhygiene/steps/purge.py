@@ -77,7 +77,7 @@ def purge(site: Site, run_id: str, number: int) -> Chunk:
 def _purge_object(work: _Work, receipt: ObjectReceipt) -> None:
     """Read an object's keys back and delete its rows, batch by batch."""
     store = work.site.open_store(work.run.policy.archive)
-    with marking_damage(work.site, work.chunk), opened(work.site, store, work.run, receipt) as archived:
+    with marking_damage(work.site, work.chunk), opened(work.site, store, work.run, receipt, compared=True) as archived:
         rows = doomed(work.site, work.run, receipt, archived)
     span = range(receipt.first_ordinal, receipt.first_ordinal + receipt.rows)
     while work.chunk.purged_through < span.stop:
@@ -185,7 +185,7 @@ def _settle_locked(work: _Work) -> None:
 
 def _settle_in_object(work: _Work, receipt: ObjectReceipt, ordinals: list[int]) -> None:
     store = work.site.open_store(work.run.policy.archive)
-    with opened(work.site, store, work.run, receipt) as archived:
+    with opened(work.site, store, work.run, receipt, compared=True) as archived:
         rows = doomed(work.site, work.run, receipt, archived)
     with _transaction(work, last=True) as held:
         chunk = _locked_chunk(work)

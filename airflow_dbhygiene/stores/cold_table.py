@@ -22,7 +22,7 @@ from airflow_dbhygiene.databases.cold import Copied, Origin, Outlook
 from airflow_dbhygiene.databases.protocol import Column, Selection
 from airflow_dbhygiene.errors import ArchiveDamaged, NotFound, PlanRefused
 from airflow_dbhygiene.policy.names import parse_table_name
-from airflow_dbhygiene.stores.parquet import ParquetObject, spooling, spread
+from airflow_dbhygiene.stores.parquet import ParquetObject, fingerprint, spooling, spread
 from airflow_dbhygiene.stores.protocol import Spooled, Written
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class ColdObject:
     notes: Mapping[str, str]
     lies: Copied
     beside: bool
+    sha256: str
 
     @property
     def rows(self) -> int:
@@ -59,10 +60,9 @@ class ColdObject:
         """Where its rows lie in the database that is cleaned, None when they lie elsewhere."""
         return self.lies if self.beside else None
 
-    def fingerprint(self, _: Database, selection: Selection) -> str:
-        """Let the server that has the rows digest their (key, version) pairs."""
-        with self.session.transaction():
-            return self.database.cold_tables.fingerprint(self.session, selection, self.lies)
+    def fingerprint(self, database: Database, selection: Selection) -> str:
+        """Digest the (key, version) pairs; beside the table, what digests all columns digests these too."""
+        return self.sha256 if self.beside else fingerprint(database, selection, self)
 
     def batches(self, rows: int, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """Give its rows in their order, so many at a time at most."""
@@ -142,8 +142,8 @@ class ColdTableStore:
             rows = self._cold.copy(session, selection, span, held, to, origin)
             copied = replace(to, end=to.first + rows)
             self._note(session, copied, name, notes)
-            fingerprint = self._cold.fingerprint(session, selection, copied)
-        return Written(rows, 0, fingerprint, fingerprint)
+            digest = self._cold.digest(session, selection, copied, fresh=True)
+        return Written(rows, 0, digest, digest)
 
     @staticmethod
     @contextmanager
@@ -166,7 +166,14 @@ class ColdTableStore:
                 return self._cold.digest(session, selection, copied)
 
     @contextmanager
-    def fetch(self, name: str, sha256: str, size: int) -> Iterator[ColdObject]:  # noqa: ARG002 - rows have no size
+    def fetch(
+        self,
+        name: str,
+        sha256: str,
+        size: int,  # noqa: ARG002 - rows have no size
+        *,
+        compared: bool = False,
+    ) -> Iterator[ColdObject]:
         """Find an object, and refuse it unless it is what was written."""
         with self._database.session() as session:
             text = self._cold.read_text(session, self._place(name, {}).texts, name)
@@ -178,10 +185,10 @@ class ColdTableStore:
             with session.transaction():
                 rows = self._cold.count(session, replace(everything, end=_UNBOUNDED))
                 lies = replace(everything, end=everything.first + rows)
-                if not self.beside and self._cold.digest(session, selection, lies) != sha256:
+                if not (self.beside and compared) and self._cold.digest(session, selection, lies) != sha256:
                     message = f"object {name} of {self.url} is not what was written: its digest differs; {_NOT_DELETED}"
                     raise ArchiveDamaged(message)
-            yield ColdObject(self._database, session, selection, notes, lies, self.beside is not None)
+            yield ColdObject(self._database, session, selection, notes, lies, self.beside is not None, sha256)
 
     def write_text(self, name: str, text: str) -> str:
         """Keep a small text in the table of texts; give its address."""
@@ -189,6 +196,18 @@ class ColdTableStore:
         with self._database.session() as session, session.transaction(durable=True):
             self._cold.write_text(session, texts, name, text)
         return f"{self.url.rpartition('@')[0]}{'@' if '@' in self.url else ''}{texts}: {name}"
+
+    def read_text(self, name: str) -> bytes | None:
+        """Give back the bytes of a small text, None when it is not there."""
+        with self._database.session() as session:
+            text = self._cold.read_text(session, self._place("", {}).texts, name)
+        return None if text is None else text.encode()
+
+    def texts(self) -> Iterator[str]:
+        """Name all certificates beside the cold table."""
+        with self._database.session() as session:
+            names = self._cold.texts(session, self._place("", {}).texts)
+        yield from names
 
     def discard(self, name: str) -> None:
         """Remove an object in small transactions; one that is not there is no error."""

@@ -27,6 +27,7 @@ from airflow_dbhygiene.stores.protocol import Spooled
 if TYPE_CHECKING:
     from airflow_dbhygiene.databases.protocol import Database, Selection
     from airflow_dbhygiene.ledger import Run
+    from airflow_dbhygiene.stores.protocol import Archived
 
 NOTES_PREFIX: Final = "dbhygiene."
 """Before the names of our entries in a Parquet file's metadata."""
@@ -58,10 +59,7 @@ class ParquetObject:
 
     def fingerprint(self, database: Database, selection: Selection) -> str:
         """Digest the file's (key, version) pairs."""
-        pairs = hashlib.sha256()
-        for batch in self.batches(_ROWS_AT_A_TIME, selection.identifying):
-            pairs.update(database.encode_keys(selection, pa.Table.from_batches([batch])))
-        return pairs.hexdigest()
+        return fingerprint(database, selection, self)
 
     def batches(self, rows: int, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """Give the rows in their order, so many at a time at most."""
@@ -146,7 +144,14 @@ class ParquetStore:
         return spooled.sha256
 
     @contextmanager
-    def fetch(self, name: str, sha256: str, size: int) -> Iterator[ParquetObject]:
+    def fetch(
+        self,
+        name: str,
+        sha256: str,
+        size: int,
+        *,
+        compared: bool = False,  # noqa: ARG002 - files lie in no database
+    ) -> Iterator[ParquetObject]:
         """Bring an object back whole, and refuse it unless its bytes are those that were written.
 
         :raises ArchiveDamaged: when the object is missing, truncated or altered
@@ -173,6 +178,25 @@ class ParquetStore:
         for leftover in _unfinished(Path(self._path(name))) if self._local else ():
             leftover.unlink(missing_ok=True)
         return f"{self.url}/{name}"
+
+    def read_text(self, name: str) -> bytes | None:
+        """Give back the bytes of a small text, None when it is not there."""
+        with self._translated(name):
+            try:
+                return bytes(self._filesystem.cat_file(self._path(name)))
+            except FileNotFoundError:
+                if not self._has_bucket():
+                    raise
+                return None
+
+    def texts(self) -> Iterator[str]:
+        """Name all texts below the URL."""
+        with self._translated(""):
+            self._filesystem.invalidate_cache()
+            start = len(self._root) + 1
+            for path in sorted(self._filesystem.find(self._root)):
+                if path.endswith(".json"):
+                    yield path[start:]
 
     def discard(self, name: str) -> None:
         """Remove an object, and what killed uploads left of it; one that is not there is no error."""
@@ -231,6 +255,14 @@ def spooling(
                 writer.write_batch(batch)
                 rows += batch.num_rows
         yield Spooled(path, rows, path.stat().st_size, _sha256(path))
+
+
+def fingerprint(database: Database, selection: Selection, archived: Archived) -> str:
+    """Read an object's (key, version) pairs back and digest them."""
+    pairs = hashlib.sha256()
+    for batch in archived.batches(_ROWS_AT_A_TIME, selection.identifying):
+        pairs.update(database.encode_keys(selection, pa.Table.from_batches([batch])))
+    return pairs.hexdigest()
 
 
 def spread(total: int, wanted: int) -> Any:

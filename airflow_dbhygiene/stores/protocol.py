@@ -103,11 +103,20 @@ class Store(Protocol):
     def upload(self, spooled: Spooled, name: str) -> str:
         """Put a spooled object under its name; give the SHA-256 by which it will be known."""
 
-    def fetch(self, name: str, sha256: str, size: int) -> AbstractContextManager[Archived]:
-        """Bring an object back whole, and refuse it unless it is what was written."""
+    def fetch(self, name: str, sha256: str, size: int, *, compared: bool = False) -> AbstractContextManager[Archived]:
+        """Bring an object back whole, and refuse it unless it is what was written.
+
+        :param compared: rows in the database that is cleaned need no digest: the server will compare each of them
+        """
 
     def write_text(self, name: str, text: str) -> str:
         """Put a small text beside the objects; give its address."""
+
+    def read_text(self, name: str) -> bytes | None:
+        """Give back the bytes of such a text, None when it is not there."""
+
+    def texts(self) -> Iterator[str]:
+        """Name all such texts below the URL."""
 
     def discard(self, name: str) -> None:
         """Remove an object; one that is not there is no error."""

@@ -287,6 +287,17 @@ def test_the_application_is_not_the_victim_of_a_deadlock(verified: Stage, deadlo
     assert_every_row_is_accounted_for(verified, keys)
 
 
+def test_no_batch_lasts_until_others_look_for_a_deadlock(verified: Stage) -> None:
+    """A range that takes longer is given up, and done row by row, without waiting for anybody."""
+    database = sql.Identifier(verified.dsn.rpartition("/")[2]).as_string()
+    verified.execute(f"ALTER DATABASE {database} SET deadlock_timeout = '1ms'")
+    set_pace(verified, lock_timeout_seconds=0.5, max_batch_rows=20_000)
+    keys = keys_of(verified)
+    verified.perform("purge 1", "purge 2", "report")
+    assert verified.one("SELECT count(*) FROM dbhygiene.batch WHERE careful") > 0
+    assert_every_row_is_accounted_for(verified, keys)
+
+
 def test_a_locked_table_stops_the_purge_for_now(verified: Stage) -> None:
     """Nobody waits behind the purge for a lock on the whole table; a retry goes on."""
     keys = keys_of(verified)

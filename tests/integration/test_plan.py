@@ -239,6 +239,58 @@ def test_a_windowed_run_can_be_done_again(job: Job) -> None:
     assert again.stale_rows == 1
 
 
+# The walk
+
+
+def fill_half_stale(job: Job, order: str) -> None:
+    """Make 20,000 rows, half of them stale, whose keys are given out in an order of their own."""
+    job.execute(
+        "DROP TABLE events; CREATE TABLE events (id bigint PRIMARY KEY, at timestamptz NOT NULL, what text);"
+        f"INSERT INTO events SELECT row_number() OVER (ORDER BY {order}),"
+        " timestamptz '2022-06-01' + minute * interval '18 minutes', repeat('x', 200)"
+        " FROM generate_series(1, 20000) AS minute ORDER BY 1;"
+        "CREATE INDEX ON events (at, id); ANALYZE events"
+    )
+
+
+def test_rows_that_lie_in_the_order_of_their_age_are_walked_by_age(job: Job) -> None:
+    """The stale half lies together, and nothing else is read."""
+    fill_half_stale(job, "minute")
+    assert job.plan(job.policy(guard=Guard(max_fraction=1))).run.selection.walk == ("at", "id")
+
+
+def test_rows_that_do_not_are_walked_by_key(job: Job) -> None:
+    """By age each batch would visit nearly all pages, to take a few rows from each."""
+    fill_half_stale(job, "md5(minute::text)")
+    policy = job.policy(guard=Guard(max_fraction=1))
+    plan = job.plan(policy)
+    assert plan.run.selection.walk == ("id",)
+    assert job.run(policy)["rows_purged"] == plan.stale_rows > 5_000
+
+
+def test_by_age_all_the_same_where_the_key_is_scattered_too(job: Job) -> None:
+    """Nothing would be gained."""
+    fill_half_stale(job, "md5(minute::text)")
+    job.execute("CREATE TABLE mixed AS SELECT * FROM events ORDER BY md5(id::text); DROP TABLE events")
+    job.execute("ALTER TABLE mixed RENAME TO events; ALTER TABLE events ADD PRIMARY KEY (id)")
+    job.execute("ALTER TABLE events ALTER at SET NOT NULL; CREATE INDEX ON events (at, id); ANALYZE events")
+    assert job.plan(job.policy(guard=Guard(max_fraction=1))).run.selection.walk == ("at", "id")
+
+
+def test_few_stale_rows_are_walked_by_age_wherever_they_lie(job: Job) -> None:
+    """A run reads what it takes, not the table."""
+    fill_half_stale(job, "md5(minute::text)")
+    job.execute("UPDATE events SET at = at + interval '10 years' WHERE id % 1000 > 0; ANALYZE events")
+    assert job.plan(job.policy()).run.selection.walk == ("at", "id")
+
+
+def test_when_rows_must_wait_the_oldest_go_first(job: Job) -> None:
+    """However much cheaper another order is."""
+    fill_half_stale(job, "md5(minute::text)")
+    plan = job.plan(cut(job, 5_000))
+    assert (plan.run.selection.walk, plan.waiting_rows > 0) == (("at", "id"), True)
+
+
 # Matching
 
 

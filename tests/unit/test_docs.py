@@ -133,7 +133,7 @@ def test_the_ledgers_tables_are_told() -> None:
 
 def test_whoever_places_a_hold_by_hand_takes_the_right_lock() -> None:
     """The number on the page is the advisory lock that batches share."""
-    assert f"pg_advisory_xact_lock({GATE})" in (ROOT / "docs/operations.md").read_text()
+    assert f"pg_advisory_xact_lock({GATE})" in (ROOT / "docs/holds.md").read_text()
 
 
 def test_every_dependency_has_a_reason() -> None:

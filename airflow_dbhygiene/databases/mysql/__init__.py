@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from airflow_dbhygiene.databases.mysql import catalog, load, privileges, purge, restore, rows, walk
+from airflow_dbhygiene.databases.mysql import catalog, keys, load, privileges, purge, restore, rows, walk
 from airflow_dbhygiene.databases.mysql.cold import MySqlColdTables
 from airflow_dbhygiene.databases.mysql.session import Connections, MySqlSession
 from airflow_dbhygiene.databases.mysql.writing import quoted
@@ -36,6 +36,9 @@ class MySqlDatabase:
     fingerprint = staticmethod(catalog.fingerprint)
     predicate = staticmethod(walk.predicate)
     check_condition = staticmethod(walk.checked)
+    key_columns = staticmethod(keys.key_columns)
+    keys_condition = staticmethod(keys.keys_condition)
+    try_condition = staticmethod(keys.try_condition)
     choose_walk = staticmethod(walk.choose_walk)
     bounds = staticmethod(walk.bounds)
     hop = staticmethod(walk.hop)

@@ -164,7 +164,7 @@ def _table(session: MySqlSession, name: TableName) -> dict[str, Any]:
 def types_of(session: MySqlSession, table: TableName) -> dict[str, str]:
     """Give the columns of a table, and their types with character set and collation."""
     rows = session.execute(catalog_sql.COLUMNS, (table.schema, table.table))
-    return {str(name): _spelled(str(kind), charset, collation) for name, kind, charset, collation, _ in rows}
+    return {str(name): spelled_type(str(kind), charset, collation) for name, kind, charset, collation, _ in rows}
 
 
 def _columns(session: MySqlSession, policy: Policy) -> tuple[tuple[Column, ...], tuple[str, ...]]:
@@ -182,7 +182,8 @@ def _columns(session: MySqlSession, policy: Policy) -> tuple[tuple[Column, ...],
     return tuple(columns), tuple(refusals)
 
 
-def _spelled(spelling: str, charset: str | None, collation: str | None) -> str:
+def spelled_type(spelling: str, charset: str | None, collation: str | None) -> str:
+    """Spell a column's type with its character set and collation."""
     plain = re.sub(r" /\*.*?\*/", "", spelling)  # MariaDB's note that a column is compressed
     return f"{plain} CHARACTER SET {charset} COLLATE {collation}" if charset else plain
 

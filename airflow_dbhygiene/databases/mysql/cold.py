@@ -75,13 +75,18 @@ class MySqlColdTables:
         """Count the rows that are there."""
         return int(session.execute(f"SELECT count(*) FROM {spelled(copied.table)} WHERE {_lies(copied)}")[0][0])
 
-    def fingerprint(self, session: MySqlSession, _: Selection, copied: Copied) -> str:
-        """Digest the versions: the key is part of what a version digests."""
-        return self._digest(session, copied, quoted(cold.VERSION))
-
-    def digest(self, session: MySqlSession, selection: Selection, copied: Copied) -> str:
-        """Digest the versions that the rows have as they lie there."""
-        return self._digest(session, copied, version_sql(selection))
+    @staticmethod
+    def digest(session: MySqlSession, selection: Selection, copied: Copied, *, fresh: bool = False) -> str:
+        """Digest the versions that the rows have as they lie there; of fresh ones the versions beside them."""
+        version = cold.VERSION if fresh else version_sql(selection)
+        statement = (
+            f"SELECT {version} FROM {spelled(copied.table)} WHERE {_lies(copied)}"
+            f" ORDER BY {cold.OBJECT}, {cold.ORDINAL}"
+        )
+        versions = hashlib.sha256()
+        for some in translating(session.driver.stream(statement)):
+            versions.update(b"".join(each or b"" for each in some))
+        return versions.hexdigest()
 
     @contextmanager
     def read(self, selection: Selection, copied: Copied, _: Sequence[str] | None) -> Iterator[Iterator[pa.RecordBatch]]:
@@ -144,19 +149,18 @@ class MySqlColdTables:
         return str(rows[0][0]) if rows else None
 
     @staticmethod
+    def texts(session: MySqlSession, texts: TableName) -> list[str]:
+        """Name all texts that end with .json."""
+        return [
+            str(row[0])
+            for row in session.execute(f"SELECT name FROM {spelled(texts)} ORDER BY name")
+            if str(row[0]).endswith(".json")
+        ]
+
+    @staticmethod
     def remove_text(session: MySqlSession, texts: TableName, name: str) -> None:
         """Forget it."""
         session.execute(f"DELETE FROM {spelled(texts)} WHERE name = %s", (name,))
-
-    def _digest(self, session: MySqlSession, copied: Copied, version: str) -> str:
-        statement = (
-            f"SELECT {version} FROM {spelled(copied.table)} WHERE {_lies(copied)}"
-            f" ORDER BY {cold.OBJECT}, {cold.ORDINAL}"
-        )
-        pairs = hashlib.sha256()
-        for versions in translating(session.driver.stream(statement)):
-            pairs.update(b"".join(each or b"" for each in versions))
-        return pairs.hexdigest()
 
 
 _NOW: Final = "utc_timestamp(6)"

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from airflow_dbhygiene.databases.protocol import Column
 
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
+_DIGITS = re.compile(r"([0-9a-fA-F]{2})*")
 _PLAIN = re.compile(r"[-+0-9:. e]+")
 _QUOTED: Final = FLOATS | MOMENTS | {"year", "time"}
 
@@ -39,7 +40,7 @@ def text_of(column: Column, value: Any) -> str:
 def literal_of(column: Column, text: str) -> str:
     """Write a text form as a value in SQL that the server compares and stores by the column's own type.
 
-    :raises NotLossless: when the text is none of a number, or of a moment
+    :raises NotLossless: when the text is none of a number, of a moment, or of bytes in hexadecimal digits
     """
     return _writer(column)(text)
 
@@ -75,7 +76,7 @@ def _writer(column: Column) -> Callable[[str], str]:
     kind, charset = kind_of(column), character_set(column)
     if is_octets(column):
         introducer = f"_{charset} " if kind in CHARACTERS else ""
-        return lambda text: f"{introducer}X'{text}'"
+        return lambda text: f"{introducer}X'{_checked(column, _DIGITS, text)}'"
     if kind in _QUOTED:
         return lambda text: f"'{_checked(column, _PLAIN, text)}'"
     if kind in NUMBERS:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_dbhygiene.databases.mysql import catalog, catalog_sql
+from airflow_dbhygiene.databases.mysql.keys import try_condition
 from airflow_dbhygiene.databases.mysql.types import INTEGERS, kind_of, text_sql
 from airflow_dbhygiene.databases.mysql.values import literal_of
 from airflow_dbhygiene.databases.mysql.writing import listed, quoted, spelled
 from airflow_dbhygiene.databases.predicate import check_predicate
 from airflow_dbhygiene.databases.protocol import Span
-from airflow_dbhygiene.errors import NotFound, PolicyInvalid, StatementFailed
+from airflow_dbhygiene.errors import NotFound, PolicyInvalid
 from airflow_dbhygiene.policy.keep import wall_time
 from airflow_dbhygiene.policy.model import Matching
 
@@ -29,6 +30,9 @@ _EPOCH: Final = {"s": 1, "ms": 1000}
 _EARLIEST: Final = {"date": "0001-01-01", "datetime": "0001-01-01", "timestamp": "1970-01-01 00:00:00"}
 """Before this a value is no age: the zero date above all."""
 
+_MANY: Final = 0.2
+"""So much of a table is read sooner in the order of its primary key than along another index."""
+
 _VOLATILE: Final = frozenset(
     "rand uuid uuid_short sleep benchmark get_lock release_lock release_all_locks is_free_lock is_used_lock "
     "connection_id user current_user session_user system_user current_role database schema version found_rows "
@@ -44,16 +48,19 @@ def predicate(session: MySqlSession, policy: Policy, facts: Facts, window: Windo
     :raises NotFound: when the age column does not exist
     """
     text = "\n  AND ".join(f"({part})" for part in _conditions(session, policy, facts, window))
-    _try(session, policy, text)
+    try_condition(session, facts.name, text, f"policy {policy.name!r}")
     return text
 
 
-def choose_walk(session: MySqlSession, policy: Policy, facts: Facts) -> tuple[str, ...]:
-    """Choose the columns whose index order the run follows: (age, key) where an index leads with them, else key."""
-    if not isinstance(policy.stale, Matching):
-        wanted = tuple(dict.fromkeys((policy.stale.column, *facts.key)))
-        if _index(session, facts.name, wanted, facts.key) is not None:
-            return wanted
+def choose_walk(session: MySqlSession, policy: Policy, facts: Facts, stale_fraction: float) -> tuple[str, ...]:
+    """Choose (age, key) where an index leads with these columns, else key.
+
+    By key, too, where many rows are stale: InnoDB keeps them in that order, and along any other each is a jump.
+    """
+    if not isinstance(policy.stale, Matching) and stale_fraction < _MANY:
+        by_age = tuple(dict.fromkeys((policy.stale.column, *facts.key)))
+        if _index(session, facts.name, by_age, facts.key) is not None:
+            return by_age
     return facts.key
 
 
@@ -247,14 +254,6 @@ def _childless(table: TableName, foreign_key: catalog.ForeignKey) -> str:
         for child, ours in zip(foreign_key.child_columns, foreign_key.our_columns, strict=True)
     )
     return f"NOT EXISTS (SELECT 1 FROM {spelled(foreign_key.child)} AS _dbhygiene_child WHERE {pairs})"
-
-
-def _try(session: MySqlSession, policy: Policy, text: str) -> None:
-    """Let the server read the condition without running it, so that its fault is named before anything happens."""
-    try:
-        session.execute(f"EXPLAIN SELECT 1 FROM {spelled(policy.table_name)} WHERE {text}")
-    except (StatementFailed, NotFound) as error:
-        raise type(error)(f"policy {policy.name!r}: the server rejects its condition: {error}") from error
 
 
 def hop(session: MySqlSession, selection: Selection, span: Span, rows: int) -> Bound | None:

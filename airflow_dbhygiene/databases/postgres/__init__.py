@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from airflow_dbhygiene.databases.postgres import catalog, load, purge, restore, rows, walk
+from airflow_dbhygiene.databases.postgres import catalog, keys, load, pairs, purge, restore, rows, walk
 from airflow_dbhygiene.databases.postgres.cold import PostgresColdTables
 from airflow_dbhygiene.databases.postgres.session import Connections, PostgresSession
 
@@ -34,6 +34,9 @@ class PostgresDatabase:
     fingerprint = staticmethod(catalog.fingerprint)
     predicate = staticmethod(walk.predicate)
     check_condition = staticmethod(walk.checked)
+    key_columns = staticmethod(keys.key_columns)
+    keys_condition = staticmethod(keys.keys_condition)
+    try_condition = staticmethod(keys.try_condition)
     choose_walk = staticmethod(walk.choose_walk)
     bounds = staticmethod(walk.bounds)
     hop = staticmethod(walk.hop)
@@ -44,7 +47,7 @@ class PostgresDatabase:
     arrow_schema = staticmethod(rows.arrow_schema)
     place_of = staticmethod(rows.place_of)
     differing = staticmethod(rows.differing)
-    encode_keys = staticmethod(purge.encode_keys)
+    encode_keys = staticmethod(pairs.encode_keys)
     delete = staticmethod(purge.delete)
     delete_carefully = staticmethod(purge.delete_carefully)
     restore_rows = staticmethod(restore.restore_rows)

@@ -67,7 +67,7 @@ def inspect(session: PostgresSession, policy: Policy) -> Facts:
     """
     name = policy.table_name
     with session.transaction(search_path="pg_catalog"):
-        table = _table(session, name)
+        table = table_row(session, name)
         columns, lossy = _columns(session, table["oid"], policy)
         key = tuple(row[0] for row in session.execute(catalog_sql.KEY, (table["oid"],)))
         facts = {
@@ -85,12 +85,16 @@ def inspect(session: PostgresSession, policy: Policy) -> Facts:
 
 def foreign_keys(session: PostgresSession, table: TableName) -> tuple[ForeignKey, ...]:
     """Give the foreign keys of any table that point at ours."""
-    oid = _table(session, table)["oid"]
+    oid = table_row(session, table)["oid"]
     rows = session.execute(catalog_sql.FOREIGN_KEYS, {"oid": oid})
     return tuple(ForeignKey(n, c, tuple(cc), tuple(oc), *rest) for n, c, cc, oc, *rest in rows)
 
 
-def _table(session: PostgresSession, name: TableName) -> dict[str, Any]:
+def table_row(session: PostgresSession, name: TableName) -> dict[str, Any]:
+    """Read what the catalogue says of a table itself.
+
+    :raises NotFound: when there is no such table
+    """
     rows = session.execute(catalog_sql.TABLE, {"schema": name.schema, "table": name.table})
     if not rows:
         message = (

@@ -84,21 +84,27 @@ class PostgresColdTables:
         return int(session.execute(statement)[0][0])
 
     @staticmethod
-    def fingerprint(session: PostgresSession, selection: Selection, copied: Copied) -> str:
-        """Digest (key, version) pairs in the server's own binary form of a record."""
-        columns = {column.name: column for column in selection.columns}
-        key = sql.SQL(", ").join(value(columns[name]) for name in selection.key)
-        pair = sql.SQL("pg_catalog.record_send(ROW({}, {}))").format(key, sql.Identifier(cold.VERSION))
-        return _digest(session, copied, pair)
-
-    @staticmethod
-    def digest(session: PostgresSession, selection: Selection, copied: Copied) -> str:
+    def digest(
+        session: PostgresSession,
+        selection: Selection,
+        copied: Copied,
+        *,
+        fresh: bool = False,  # noqa: ARG004 - there is no cheaper way
+    ) -> str:
         """Digest the rows in the server's text form, which does not depend on the numbers that it has for types."""
-        columns = sql.SQL(", ").join(sql.Identifier(column.name) for column in selection.columns)
-        row = sql.SQL("pg_catalog.sha256(pg_catalog.convert_to(ROW({}, {})::text, 'UTF8'))").format(
-            columns, sql.Identifier(cold.VERSION)
+        statement = sql.SQL(
+            "SELECT encode(pg_catalog.sha256(coalesce(string_agg(piece, ''::bytea), ''::bytea)), 'hex') FROM"
+            " (SELECT pg_catalog.sha256(pg_catalog.convert_to(ROW({columns}, {version})::text, 'UTF8')) AS piece"
+            " FROM {cold} AS copied WHERE {lies} ORDER BY {object}, {ordinal}) AS ordered"
+        ).format(
+            columns=_names(column.name for column in selection.columns),
+            version=sql.Identifier(cold.VERSION),
+            cold=_table(copied.table),
+            lies=_lies(copied),
+            object=sql.Identifier(cold.OBJECT),
+            ordinal=sql.Identifier(cold.ORDINAL),
         )
-        return _digest(session, copied, row)
+        return str(session.execute(statement)[0][0])
 
     @contextmanager
     def read(
@@ -199,6 +205,12 @@ class PostgresColdTables:
         return str(rows[0][0]) if rows else None
 
     @staticmethod
+    def texts(session: PostgresSession, texts: TableName) -> list[str]:
+        """Name all texts that end with .json."""
+        statement = sql.SQL("SELECT name FROM {} WHERE name LIKE '%%.json' ORDER BY name").format(_table(texts))
+        return [str(row[0]) for row in session.execute(statement, {})]
+
+    @staticmethod
     def remove_text(session: PostgresSession, texts: TableName, name: str) -> None:
         """Forget it."""
         session.execute(sql.SQL("DELETE FROM {} WHERE name = %s").format(_table(texts)), (name,))
@@ -214,20 +226,6 @@ def _with_own(batch: pa.RecordBatch, number: int, place: int, moment: str, origi
         [pa.repeat(number, rows), ordinals, version, *same, *columns],
         names=[str(i) for i in range(len(cold.OWN) + len(columns))],
     )
-
-
-def _digest(session: PostgresSession, copied: Copied, row: sql.Composable) -> str:
-    statement = sql.SQL(
-        "SELECT encode(pg_catalog.sha256(coalesce(string_agg(piece, ''::bytea), ''::bytea)), 'hex') FROM"
-        " (SELECT {row} AS piece FROM {cold} AS copied WHERE {lies} ORDER BY {object}, {ordinal}) AS ordered"
-    ).format(
-        row=row,
-        cold=_table(copied.table),
-        lies=_lies(copied),
-        object=sql.Identifier(cold.OBJECT),
-        ordinal=sql.Identifier(cold.ORDINAL),
-    )
-    return str(session.execute(statement)[0][0])
 
 
 def _lies(copied: Copied) -> sql.Composed:

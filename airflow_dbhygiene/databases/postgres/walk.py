@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from airflow_dbhygiene.databases.postgres import catalog, catalog_sql
+from airflow_dbhygiene.databases.postgres.keys import try_condition
 from airflow_dbhygiene.databases.predicate import check_predicate
 from airflow_dbhygiene.databases.protocol import Span
-from airflow_dbhygiene.errors import NotFound, PolicyInvalid, StatementFailed
+from airflow_dbhygiene.errors import NotFound, PolicyInvalid
 from airflow_dbhygiene.policy.keep import wall_time
 from airflow_dbhygiene.policy.model import Matching
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 _INTEGERS = ("smallint", "integer", "bigint")
 _EPOCH = {"s": 1, "ms": 1000}
+_MANY = 0.2
+_TOGETHER = 0.9
 
 
 def predicate(session: PostgresSession, policy: Policy, facts: Facts, window: Window) -> str:
@@ -36,19 +39,19 @@ def predicate(session: PostgresSession, policy: Policy, facts: Facts, window: Wi
     """
     parts = [sql.SQL("({})").format(part) for part in _conditions(session, policy, facts, window)]
     text = session.render(sql.SQL("\n  AND ").join(parts))
-    _try(session, policy, text)
+    try_condition(session, facts.name, text, f"policy {policy.name!r}")
     return text
 
 
-def choose_walk(session: PostgresSession, policy: Policy, facts: Facts) -> tuple[str, ...]:
-    """Choose the columns whose index order the run follows: (age, key) where an index leads with them, else key."""
-    if not isinstance(policy.stale, Matching):
-        wanted = tuple(dict.fromkeys((policy.stale.column, *facts.key)))
-        name = {"schema": facts.name.schema, "table": facts.name.table}
-        for _, columns in session.execute(catalog_sql.WALK_INDEXES, name):
-            if tuple(columns[: len(wanted)]) == wanted:
-                return wanted
-    return facts.key
+def choose_walk(session: PostgresSession, policy: Policy, facts: Facts, stale_fraction: float) -> tuple[str, ...]:
+    """Choose (age, key) where an index leads with these columns, else key.
+
+    By key, too, where so many rows are stale, and lie so scattered, that each batch by age would visit most pages.
+    """
+    by_age = _by_age(session, policy, facts)
+    if by_age is None or (stale_fraction >= _MANY and _scattered(session, facts, by_age[0])):
+        return facts.key
+    return by_age
 
 
 def bounds(session: PostgresSession, selection: Selection, rows: int, most: int) -> tuple[list[Bound], int]:
@@ -126,6 +129,21 @@ def compare(selection: Selection, operator: str, place: Bound) -> sql.Composed:
         sql.SQL(operator),
         sql.SQL(", ").join(values),
     )
+
+
+def _by_age(session: PostgresSession, policy: Policy, facts: Facts) -> tuple[str, ...] | None:
+    if isinstance(policy.stale, Matching):
+        return None
+    by_age = tuple(dict.fromkeys((policy.stale.column, *facts.key)))
+    indexes = session.execute(catalog_sql.WALK_INDEXES, {"schema": facts.name.schema, "table": facts.name.table})
+    return by_age if any(tuple(columns[: len(by_age)]) == by_age for _, columns in indexes) else None
+
+
+def _scattered(session: PostgresSession, facts: Facts, age: str) -> bool:
+    """Tell by ANALYZE's findings whether the key, and not the age, goes with the rows' place in the table."""
+    values = {"schema": facts.name.schema, "table": facts.name.table, "columns": [age, facts.key[0]]}
+    found = {name: abs(together or 0) for name, together in session.execute(catalog_sql.CORRELATIONS, values)}
+    return age in found and found[age] < _TOGETHER <= found.get(facts.key[0], 0)
 
 
 def _conditions(session: PostgresSession, policy: Policy, facts: Facts, window: Window) -> Iterator[sql.Composable]:
@@ -209,16 +227,6 @@ def _childless(table: TableName, foreign_key: catalog.ForeignKey) -> sql.Compose
         sql.SQL(foreign_key.child),
         sql.SQL(" AND ").join(pairs),
     )
-
-
-def _try(session: PostgresSession, policy: Policy, text: str) -> None:
-    """Let the server read the condition without running it, so that its fault is named before anything happens."""
-    statement = sql.SQL("EXPLAIN SELECT 1 FROM {} WHERE {}")
-    try:
-        with session.transaction():
-            session.execute(statement.format(_table(policy.table_name), sql.SQL(text)))
-    except (StatementFailed, NotFound) as error:
-        raise type(error)(f"policy {policy.name!r}: the server rejects its condition: {error}") from error
 
 
 def hop(session: PostgresSession, selection: Selection, span: Span, rows: int) -> Bound | None:

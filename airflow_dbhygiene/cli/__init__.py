@@ -1,0 +1,1 @@
+"""``airflow dbhygiene …``: what a person does by hand."""

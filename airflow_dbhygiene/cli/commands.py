@@ -1,0 +1,99 @@
+"""What the commands do: call one step, and print its answer. A command that fails exits with 1 and says why."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.utils.cli import suppress_logs_and_warning
+
+from airflow_dbhygiene.cli.telling import errors_told, show, tell
+from airflow_dbhygiene.connections import open_site
+from airflow_dbhygiene.operators.moments import parse_moment
+from airflow_dbhygiene.steps.hold import HoldWish, list_holds, parse_keys, place_hold, release_hold
+from airflow_dbhygiene.steps.pause import list_pauses
+from airflow_dbhygiene.steps.pause import pause as pause_scope
+from airflow_dbhygiene.steps.pause import resume as resume_scope
+from airflow_dbhygiene.steps.runs import list_runs
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from airflow_dbhygiene.ledger.holds import Hold
+    from airflow_dbhygiene.steps.site import Site
+
+
+def _command(command: Callable[[Namespace, Site], Iterable[dict[str, Any]]]) -> Callable[[Namespace], None]:
+    """Open the site, run the command, print its rows."""
+
+    @suppress_logs_and_warning
+    def run(args: Namespace) -> None:
+        with errors_told():
+            rows = list(command(args, open_site(args.conn_id, tell)))
+        show(rows, args.output)
+
+    return run
+
+
+@_command
+def hold_place(args: Namespace, site: Site) -> Iterable[dict[str, Any]]:
+    """Place a hold."""
+    lines = [*(args.key or ()), *_lines(args.keys_from)]
+    until = parse_moment(args.until, "until")
+    wish = HoldWish(args.table, args.reason, _who(args), args.where, parse_keys(lines), until, args.id)
+    placed = place_hold(site, wish)
+    yield {**_hold(placed.hold), "rows_now": "unknown" if placed.rows is None else placed.rows}
+
+
+@_command
+def hold_list(args: Namespace, site: Site) -> Iterable[dict[str, Any]]:
+    """List holds."""
+    return map(_hold, list_holds(site, args.table, released=args.released))
+
+
+@_command
+def hold_release(args: Namespace, site: Site) -> Iterable[dict[str, Any]]:
+    """End a hold."""
+    yield _hold(release_hold(site, args.hold_id, _who(args)))
+
+
+@_command
+def pause(args: Namespace, site: Site) -> Iterable[dict[str, Any]]:
+    """Pause a scope."""
+    yield asdict(pause_scope(site, args.scope, args.reason, _who(args)))
+
+
+@_command
+def resume(args: Namespace, site: Site) -> Iterable[dict[str, Any]]:
+    """Let a scope go on."""
+    yield {"scope": resume_scope(site, args.scope), "state": "goes on"}
+
+
+@_command
+def pauses(args: Namespace, site: Site) -> Iterable[dict[str, Any]]:  # noqa: ARG001 - a command's signature
+    """List pauses."""
+    return map(asdict, list_pauses(site))
+
+
+@_command
+def runs(args: Namespace, site: Site) -> Iterable[dict[str, Any]]:
+    """List runs."""
+    return map(asdict, list_runs(site, args.policy, args.limit))
+
+
+def _lines(place: str | None) -> Sequence[str]:
+    if place is None:
+        return ()
+    return (sys.stdin.read() if place == "-" else Path(place).read_text(encoding="utf-8")).splitlines()
+
+
+def _who(args: Namespace) -> str:
+    return str(args.by or getpass.getuser())
+
+
+def _hold(hold: Hold) -> dict[str, Any]:
+    return asdict(hold)

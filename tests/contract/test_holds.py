@@ -1,0 +1,186 @@
+"""Holds and pauses as people place them, on every engine: what they protect stays, and what is wrong is told at once."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pendulum
+import pytest
+
+from airflow_dbhygiene.errors import IllegalMove, NotFound, Paused, PolicyInvalid, StatementFailed
+from airflow_dbhygiene.policy import Pace
+from airflow_dbhygiene.steps.archive import archive
+from airflow_dbhygiene.steps.hold import HoldWish, list_holds, parse_keys, place_hold, release_hold
+from airflow_dbhygiene.steps.pause import list_pauses, pause, resume
+from airflow_dbhygiene.steps.purge import purge
+from airflow_dbhygiene.steps.report import report
+from airflow_dbhygiene.steps.verify import verify
+from tests.job import STALE_EVENTS, Job
+
+FAR = pendulum.datetime(2100, 1, 1)
+LONG_AGO = pendulum.datetime(2001, 1, 1)
+
+
+def wish(job: Job, **changes: Any) -> HoldWish:
+    """Want some events to stay."""
+    fields: dict[str, Any] = {"table": job.policy().table, "reason": "Smith v. Jones", "placed_by": "legal"}
+    return HoldWish(**fields | changes)
+
+
+def verified(job: Job) -> Any:
+    """Plan one chunk, archive and verify it, and give its ticket."""
+    tickets = job.start(job.policy(pace=Pace(max_batch_rows=500, target_batch_seconds=60, max_pause_seconds=0.1)))
+    for ticket in tickets:
+        archive(job.site, ticket.run, ticket.chunk)
+        verify(job.site, ticket.run, ticket.chunk)
+    return tickets
+
+
+def left(job: Job) -> list[int]:
+    """Give the stale events that are still there."""
+    return [row[0] for row in job.execute("SELECT id FROM events WHERE at < '2023-05-06 00:00' ORDER BY id")]
+
+
+def test_a_hold_by_keys_or_condition_keeps_its_rows(events_job: Job) -> None:
+    """Held before the plan, rows are neither planned nor archived; released, they go with the next run."""
+    keys = place_hold(events_job.site, wish(events_job, keys=parse_keys(["7", " 2999", "", "9000"]), hold_id="case 1"))
+    where = place_hold(events_job.site, wish(events_job, where="note = 'row 55' OR note LIKE '%66'"))
+    assert (keys.rows, where.rows) == (3, 101)
+    first = events_job.run(events_job.policy())
+    stay = [7, 55, *range(66, 3_000, 100), 2_999]
+    assert left(events_job) == sorted(stay)
+    assert (first["rows_purged"], first["state"]) == (STALE_EVENTS - len(stay), "done")
+    held = list_holds(events_job.site)
+    assert (held[0].hold_id, held[0].reason, held[0].placed_by) == ("case 1", "Smith v. Jones", "legal")
+    for hold in held:
+        assert not release_hold(events_job.site, hold.hold_id, "judge").binding
+    assert list_holds(events_job.site) == ()
+    assert {hold.released_by for hold in list_holds(events_job.site, released=True)} == {"judge"}
+    events_job.run(events_job.policy(name="again"))
+    assert left(events_job) == []
+
+
+def test_a_hold_that_is_placed_while_a_purge_runs_binds_from_the_next_batch(events_job: Job) -> None:
+    """It waits for the batch under way; all rows that are there when it is placed stay, and are counted as held."""
+    tickets, site, placed = verified(events_job), events_job.site, threading.Event()
+    threads: list[threading.Thread] = []
+
+    def place() -> None:
+        place_hold(events_job.site, wish(events_job, where="id >= 0"))
+        placed.set()
+
+    delete = site.database.delete
+
+    def delete_and_disturb(*arguments: Any) -> bool:
+        deleted: bool = delete(*arguments)
+        if not threads:
+            threads.append(threading.Thread(target=place))
+            threads[0].start()
+            assert not placed.wait(0.5), "the hold was placed while a batch was under way"
+        return deleted
+
+    site.database.delete = delete_and_disturb  # type: ignore[method-assign]
+    for ticket in tickets:
+        purge(site, ticket.run, ticket.chunk)
+    threads[0].join()
+    counts = report(events_job.site, tickets[0].run)
+    assert counts["rows_purged"] + counts["rows_held"] == STALE_EVENTS
+    assert 0 < counts["rows_purged"] <= 1_000
+    assert len(left(events_job)) == counts["rows_held"]
+
+
+def test_a_hold_ends_by_itself(events_job: Job) -> None:
+    """One that is over binds nothing; one that ends later binds."""
+    place_hold(events_job.site, wish(events_job, where="id < 100", until=LONG_AGO))
+    (binding,) = [place_hold(events_job.site, wish(events_job, where="id < 10", until=FAR)).hold]
+    assert list_holds(events_job.site) == (binding,)
+    assert binding.until_at == FAR
+    events_job.run(events_job.policy())
+    assert left(events_job) == list(range(10))
+
+
+def test_the_same_hold_again_is_the_same_hold(events_job: Job) -> None:
+    """A retry changes nothing; another hold under the same id, or one that was released, is refused."""
+    first = place_hold(events_job.site, wish(events_job, keys=(("1",),), hold_id="case")).hold
+    assert place_hold(events_job.site, wish(events_job, keys=(("1",),), hold_id="case")).hold == first
+    with pytest.raises(IllegalMove, match="'case' protects other rows"):
+        place_hold(events_job.site, wish(events_job, keys=(("2",),), hold_id="case"))
+    release_hold(events_job.site, "case", "judge")
+    with pytest.raises(IllegalMove, match=r"'case' was released at \d{4}.*use another id"):
+        place_hold(events_job.site, wish(events_job, keys=(("1",),), hold_id="case"))
+
+
+WRONG_HOLDS: tuple[tuple[dict[str, Any], Any, str], ...] = (
+    ({"where": "id = 1; DROP TABLE events"}, PolicyInvalid, "semicolon"),
+    ({"where": "custodian = 'X'"}, NotFound, "custodian"),
+    ({"where": "id ="}, PolicyInvalid, "not one expression"),
+    ({"where": "id IN (SELECT 1)"}, PolicyInvalid, "subquery"),
+    ({}, PolicyInvalid, "either a condition or a list of keys"),
+    ({"where": "id = 1", "keys": (("1",),)}, PolicyInvalid, "either a condition or a list of keys"),
+    ({"keys": (("1", "2"),)}, PolicyInvalid, r"does not fit the primary key .*\(id\)"),
+    ({"keys": (("one",),)}, (PolicyInvalid, StatementFailed), "one"),
+    ({"table": "events", "where": "id = 1"}, PolicyInvalid, r"not schema\.table"),
+    ({"table": "nowhere.events", "where": "id = 1"}, NotFound, r"nowhere\.events does not exist"),
+)
+
+
+def test_a_hold_that_would_protect_nothing_is_refused(events_job: Job) -> None:
+    """Whoever mistypes it is told what is wrong, and no ledger row is left behind."""
+    for changes, error, said in WRONG_HOLDS:
+        with pytest.raises(error, match=said):
+            place_hold(events_job.site, wish(events_job, **changes))
+    assert list_holds(events_job.site, released=True) == ()
+
+
+def test_what_is_not_there_cannot_be_released_or_resumed(events_job: Job) -> None:
+    """Not even before the first run, when there is no ledger."""
+    for _ in range(2):
+        with pytest.raises(NotFound, match="'nothing' is not in this database's ledger"):
+            release_hold(events_job.site, "nothing", "judge")
+        with pytest.raises(NotFound, match="'all' is not paused: nothing is"):
+            resume(events_job.site, "all")
+        assert (list_pauses(events_job.site), list_holds(events_job.site)) == ((), ())
+        events_job.start(events_job.policy())
+
+
+@pytest.mark.parametrize("scope", ["policy:events", "table"])
+def test_a_pause_stops_a_purge_and_a_resume_lets_it_go_on(events_job: Job, scope: str) -> None:
+    """The same chunks go on where they stopped, and nothing is repeated."""
+    tickets, site = verified(events_job), events_job.site
+    spelled = f"table:{events_job.policy().table}" if scope == "table" else scope
+    delete, batches = site.database.delete, [0]
+
+    def delete_and_pause(*arguments: Any) -> bool:
+        batches[0] += 1
+        if batches[0] == 2:
+            assert pause(events_job.site, spelled, "month end", "finance").reason == "month end"
+        return bool(delete(*arguments))
+
+    site.database.delete = delete_and_pause  # type: ignore[method-assign]
+    with pytest.raises(Paused, match=r"by finance: month end"):
+        purge(site, tickets[0].run, tickets[0].chunk)
+    assert batches[0] == 2
+    assert STALE_EVENTS - 1_000 < len(left(events_job)) < STALE_EVENTS
+    assert pause(events_job.site, spelled, "another", "other").placed_by == "finance"
+    assert [each.scope for each in list_pauses(events_job.site)] == [resume(events_job.site, spelled)]
+    certificate = events_job.finish(tickets)
+    assert (certificate["rows_purged"], certificate["rows_archived"]) == (STALE_EVENTS, STALE_EVENTS)
+
+
+WRONG_SCOPES = (
+    ("policy:typo", NotFound, r"policy 'typo' has no run .*it knows: events"),
+    ("table:nowhere.typo", NotFound, r"nowhere\.typo does not exist"),
+    ("table:typo", PolicyInvalid, r"not schema\.table"),
+    ("everything", PolicyInvalid, "none of 'all'"),
+    ("policy:", PolicyInvalid, "none of 'all'"),
+)
+
+
+def test_a_pause_that_would_stop_nothing_is_refused(events_job: Job) -> None:
+    """Whoever mistypes a scope must not trust in it."""
+    events_job.start(events_job.policy())
+    for scope, error, said in WRONG_SCOPES:
+        with pytest.raises(error, match=said):
+            pause(events_job.site, scope, "month end", "finance")
+    assert list_pauses(events_job.site) == ()
