@@ -186,6 +186,10 @@ class ColdTable(_Part):
         return ()
 
 
+_UNKNOWN_KIND = "unknown_kind"
+_ARCHIVE_KINDS = ("parquet", "cold_table")
+
+
 def _kind_of_archive(archive: Any) -> str:
     """Tell which of the two is meant; a mapping without a kind tells by its fields."""
     if not isinstance(archive, dict):
@@ -197,7 +201,7 @@ Archive = Annotated[
     Annotated[Parquet, Tag("parquet")] | Annotated[ColdTable, Tag("cold_table")],
     Discriminator(
         _kind_of_archive,
-        custom_error_type="archive_kind",
+        custom_error_type=_UNKNOWN_KIND,
         custom_error_message="kind must be 'parquet' or 'cold_table'",
     ),
 ]
@@ -309,10 +313,15 @@ def explain(error: ValidationError, *, where: str) -> str:
     """Turn pydantic's findings into lines of place, fault and value."""
     lines = [f"{where} is not valid:"]
     for finding in error.errors(include_url=False):
-        field = ".".join(str(part) for part in finding["loc"]) or "policy"
+        place, given = list(finding["loc"]), finding["input"]
+        if finding["type"] == _UNKNOWN_KIND:
+            place, given = [*place, "kind"], given.get("kind") if isinstance(given, dict) else given
+        elif place[:1] == ["archive"] and len(place) > 1 and place[1] in _ARCHIVE_KINDS:
+            del place[1]  # the kind's name stands between a union and its field
+        field = ".".join(map(str, place)) or "policy"
         fault = finding["msg"].removeprefix("Value error, ")
         if finding["type"] == "extra_forbidden":
             fault = "is not a field of a policy; remove it or correct its spelling"
-        shown = "" if finding["type"] in ("missing", "value_error") else f" (got {finding['input']!r})"
+        shown = "" if finding["type"] in ("missing", "value_error") else f" (got {given!r})"
         lines.append(f"  - {field}: {fault}{shown}")
     return "\n".join(lines)

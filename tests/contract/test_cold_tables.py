@@ -27,11 +27,12 @@ from tests.mysql_job import MySqlJob
 
 ROWS = 3 * 200
 """Stale rows of a small table: three chunks of two objects each."""
+ALL_ROWS = 5_000
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A table of a thousand rows, of which 600 are stale, and a place for its cold table.
+    """A table of five thousand rows, of which 600 are stale, and a place for its cold table.
 
     :param schema: the cold table's schema, or database
     :param execute: runs SQL where the cold table is
@@ -127,7 +128,7 @@ CREATE INDEX events_at_id ON events (at, id);
 CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
 CREATE TRIGGER touched BEFORE UPDATE ON events FOR EACH ROW EXECUTE FUNCTION nothing();
 INSERT INTO events (at, note)
-SELECT timestamptz '2023-01-01 00:00+00' + n * interval '5 hours', 'row ' || n FROM generate_series(0, 999) AS n;
+SELECT timestamptz '2023-01-01 00:00+00' + n * interval '5 hours', 'row ' || n FROM generate_series(0, 4999) AS n;
 ANALYZE events;
 """
 
@@ -143,7 +144,8 @@ _MYSQL = (
     (
         "INSERT INTO events (at, note) WITH RECURSIVE numbers AS"
         " (SELECT 0 AS n UNION ALL SELECT n + 1 FROM numbers WHERE n < 999)"
-        " SELECT '2023-01-01' + INTERVAL 5 * n HOUR, concat('row ', n) FROM numbers"
+        " SELECT '2023-01-01' + INTERVAL 5 * (a.n + 1000 * b.n) HOUR, concat('row ', a.n + 1000 * b.n)"
+        " FROM numbers b JOIN numbers a ON b.n < 5 ORDER BY b.n, a.n"
     ),
     "ANALYZE TABLE events",
 )
@@ -225,7 +227,7 @@ def test_a_locked_row_is_come_back_to(beside: Stage) -> None:
         with pytest.raises(RowsLocked):
             beside.purge(tickets)
     assert beside.purge(tickets)["purged"] == ROWS
-    assert len(beside.hot()) == 1000 - ROWS
+    assert len(beside.hot()) == ALL_ROWS - ROWS
 
 
 @contextmanager
