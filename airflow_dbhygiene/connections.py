@@ -31,7 +31,7 @@ def open_site(conn_id: str, tell: Callable[[str], None], connection: Connection 
     def opened(archive: Parquet | ColdTable) -> Store:
         return open_store(archive) if archive.kind == "parquet" else _cold_table(archive, conn_id, database)
 
-    return Site(database, opened, tell)
+    return Site(database, opened, tell, _secret)
 
 
 def open_database(conn_id: str, connection: Connection | None = None) -> Database:
@@ -75,6 +75,7 @@ def open_store(archive: Parquet) -> Store:
     from airflow.sdk import ObjectStoragePath  # noqa: PLC0415
 
     from airflow_dbhygiene.stores.parquet import ParquetStore  # noqa: PLC0415
+    from airflow_dbhygiene.stores.s3 import S3Protection  # noqa: PLC0415
 
     path = ObjectStoragePath(archive.url)
     if path.conn_id:
@@ -88,7 +89,26 @@ def open_store(archive: Parquet) -> Store:
     except Exception as error:
         _raise_if_unknown(error, archive.url)
         raise
-    return ParquetStore(filesystem, path.path, url=archive.url, compression_level=archive.compression_level)
+    protected = archive.object_lock or archive.encryption
+    return ParquetStore(
+        filesystem,
+        path.path,
+        url=archive.url,
+        compression_level=archive.compression_level,
+        protection=S3Protection(filesystem, path.path, archive.object_lock, archive.encryption) if protected else None,
+    )
+
+
+def _secret(conn_id: str) -> bytes:
+    """Give the password of a connection that holds nothing else.
+
+    :raises NotFound: when there is no such connection
+    :raises PolicyInvalid: when it has no password
+    """
+    password = _connection(conn_id).password
+    if not password:
+        raise PolicyInvalid(f"connection {conn_id!r} has no password, which is to be the key of the hashes.")
+    return str(password).encode()
 
 
 def _cold_table(archive: ColdTable, home_id: str, home: Database) -> Store:

@@ -107,6 +107,20 @@ class Ledger:
             (state, report, sha256, run_id),
         )
 
+    def record_reclaim(self, run_id: str, done: Mapping[str, Any]) -> None:
+        """Keep what the reclaim step did, and what it gave back; the latest try counts."""
+        text = json.dumps(done, ensure_ascii=False)
+        if not self._session.insert_new("dbhygiene.reclaim", {"run_id": run_id, "done": text}):
+            self._session.execute(
+                "UPDATE dbhygiene.reclaim SET done = %s, done_at = CURRENT_TIMESTAMP(6) WHERE run_id = %s",
+                (text, run_id),
+            )
+
+    def reclaimed(self, run_id: str) -> dict[str, Any] | None:
+        """Give what the reclaim step did; None when it did not run."""
+        rows = self._session.execute("SELECT done FROM dbhygiene.reclaim WHERE run_id = %s", (run_id,))
+        return json.loads(rows[0][0]) if rows else None
+
     def report_text(self, run_id: str) -> str | None:
         """Give the text of the run's latest certificate, None before its first."""
         rows = self._session.execute("SELECT report FROM dbhygiene.run WHERE run_id = %s", (run_id,))

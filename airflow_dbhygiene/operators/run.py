@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Asset
@@ -22,20 +21,28 @@ if TYPE_CHECKING:
 
 
 class ReclaimOperator(RunOperator):
-    """Let the table use the space of deleted rows again, as the run's policy says. Returns sizes before and after.
+    """Let the table use the space of deleted rows again, or give it back to the disk, as the run's policy says.
+
+    Returns what was done, and the table's figures before and after. Skipped when no row was purged, or when a copy of
+    the table, which the policy asks for, would have hurt.
 
     :param conn_id: Airflow connection of the database
     :param run: the run's id
     """
 
-    def run_step(self, site: Site, context: Context) -> dict[str, Any]:  # noqa: ARG002 - an operator's signature
+    def run_step(self, site: Site, context: Context) -> dict[str, Any]:
         """Call the step, unless nothing was deleted."""
         from airflow_dbhygiene.steps.reclaim import reclaim, rows_purged  # noqa: PLC0415
 
         run = self.run_id()
         if not rows_purged(site, run):
             raise AirflowSkipException("no row was purged: there is no space to reclaim.")
-        return asdict(reclaim(site, run))
+        done = reclaim(site, run)
+        self.log.info("reclaim: %s", done.describe())
+        if done.skipped:
+            context["ti"].xcom_push("reclaimed", done.as_dict())
+            raise AirflowSkipException(done.describe())
+        return done.as_dict()
 
 
 class ReportOperator(RunOperator):

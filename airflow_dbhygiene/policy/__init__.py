@@ -3,10 +3,12 @@
 from airflow_dbhygiene.policy.files import PolicyEntry, json_schema, load_file, load_folder
 from airflow_dbhygiene.policy.model import (
     ColdTable,
+    Encryption,
     Expired,
     Guard,
     Matching,
     Notify,
+    ObjectLock,
     OlderThan,
     Pace,
     Parquet,
@@ -16,10 +18,12 @@ from airflow_dbhygiene.policy.names import TableName
 
 __all__ = [
     "ColdTable",
+    "Encryption",
     "Expired",
     "Guard",
     "Matching",
     "Notify",
+    "ObjectLock",
     "OlderThan",
     "Pace",
     "Parquet",

@@ -59,6 +59,8 @@ def certificate_of(site: Site, session: Any, run: Run, around: Circumstances) ->
         "policy": run.policy.name,
         "policy_digest": run.policy.digest,
         "approver": around.approver,
+        "restorable": not run.policy.mask,
+        "mask": run.policy.mask,
         "table": str(run.selection.table),
         "store": run.policy.archive.address,
         "predicate": run.selection.predicate,
@@ -75,6 +77,7 @@ def certificate_of(site: Site, session: Any, run: Run, around: Circumstances) ->
         "holds": [_hold_entry(hold) for hold in around.holds],
         "rows_under_hold": around.rows_under_hold,
         **ledger.figures(run.run_id),
+        "reclaim": ledger.reclaimed(run.run_id),
         "chunk_list": [_chunk_entry(ledger, chunk) for chunk in chunks],
         "objects_discarded": ledger.count_discarded(run.run_id),
     }

@@ -57,6 +57,8 @@ def describe(report: dict[str, Any]) -> str:
         f"seconds of all workers: {seconds}",
         *(f"{chunk['label']} is {chunk['state']}" for chunk in report["chunk_list"] if chunk["state"] != PURGED),
     ]
+    if report["reclaim"]:
+        lines.append(f"reclaim: {report['reclaim']['line']}")
     if report["holds"]:
         rows = report["rows_under_hold"]
         told = "an unknown number of" if rows is None else f"{rows:,}"
@@ -86,6 +88,7 @@ def _leave(session: Any, store: Store, run: Run, written: dict[str, Any], text: 
     suffix = f"-{len(of_run) + 1}" if of_run else ""
     name = known.name if known else f"{folder_of(run)}/certificate{suffix}.json"
     address = store.write_text(name, text)
+    store.protect(name)
     if known is None:
         sha256, previous = hashlib.sha256(text.encode()).hexdigest(), written["previous_certificate_sha256"]
         certificates.extend(Certificate(run.policy.name, number, run.run_id, name, sha256, previous))

@@ -13,6 +13,7 @@ from airflow_dbhygiene.errors import ArchiveDamaged, IllegalMove
 from airflow_dbhygiene.ledger import Chunk, Ledger, ObjectReceipt, Run
 from airflow_dbhygiene.ledger.moves import ARCHIVED, DAMAGED, PLANNED, VERIFIED
 from airflow_dbhygiene.steps.archive import check_schema
+from airflow_dbhygiene.steps.mask import unmasked
 from airflow_dbhygiene.steps.plan import check_server
 from airflow_dbhygiene.steps.site import Progress
 
@@ -45,6 +46,7 @@ def verify(site: Site, run_id: str, number: int) -> int:
         with marking_damage(site, chunk):
             compared = _verify_objects(site, session, run, chunk)
             check_schema(site, session, run)
+            _protect_objects(site, session, run, chunk)
         Ledger(session).move(chunk, VERIFIED, compared_rows=compared, verify_seconds=time.monotonic() - started)
     return compared
 
@@ -95,6 +97,13 @@ def _verify_objects(site: Site, session: Any, run: Run, chunk: Chunk) -> int:
     return compared
 
 
+def _protect_objects(site: Site, session: Any, run: Run, chunk: Chunk) -> None:
+    """Lock what has won and is sound, before any row goes: a loser could not be removed any more."""
+    store = site.open_store(run.policy.archive)
+    for receipt in Ledger(session).objects(chunk):
+        store.protect(receipt.name)
+
+
 def _compared(site: Site, session: Any, run: Run, receipt: ObjectReceipt, archived: Archived) -> Iterator[int]:
     """Compare with the server's own rows: all where they lie beside each other, else all or a sample."""
     for rows in _to_compare(run, archived):
@@ -110,7 +119,7 @@ def differences(site: Site, session: Any, run: Run, rows: pa.Table | Copied) -> 
     if isinstance(rows, Copied):
         with session.transaction():
             return site.database.cold_tables.differing(session, run.selection, rows)
-    return site.database.differing(session, run.selection, rows)
+    return site.database.differing(session, run.selection, unmasked(run, rows))
 
 
 def _to_compare(run: Run, archived: Archived) -> Iterator[pa.Table | Copied]:

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 from airflow_dbhygiene.errors import ArchiveDamaged, NotFound
 from airflow_dbhygiene.ledger import Chunk, Ledger, ObjectReceipt, Run
 from airflow_dbhygiene.ledger.certificates import Certificate, Certificates
+from airflow_dbhygiene.ledger.moves import PURGED, PURGING, VERIFIED
 from airflow_dbhygiene.steps.verify import opened
 
 if TYPE_CHECKING:
     from airflow_dbhygiene.steps.site import Site
     from airflow_dbhygiene.stores.protocol import Store
 
+_LOCKED = (VERIFIED, PURGING, PURGED)
 _SAME = ("policy_digest", "predicate", "cutoff", "since", "table")
 
 
@@ -116,12 +118,24 @@ def _verify_run(site: Site, session: Any, run: Run, found: Verified) -> None:
         text = ledger.report_text(run.run_id) or ""
         found.findings.extend(_contradictions(run, certificates[-1], text, chunks, receipts))
     for chunk in chunks:
-        if (archived := sum(each.rows for each in receipts if each.chunk == chunk.chunk)) != (chunk.archived_rows or 0):
-            fault = f"its objects hold {archived} rows, and {chunk.archived_rows} were archived"
-            found.findings.append(Finding(run.run_id, chunk.label, fault))
+        found.findings.extend(_chunk_faults(site, store, run, chunk, ledger.objects(chunk), found))
+
+
+def _chunk_faults(  # noqa: PLR0913, PLR0917 - what is compared, and where it is counted
+    site: Site, store: Store, run: Run, chunk: Chunk, receipts: tuple[ObjectReceipt, ...], found: Verified
+) -> Iterator[Finding]:
+    archived = sum(each.rows for each in receipts)
+    if archived != (chunk.archived_rows or 0):
+        yield Finding(run.run_id, chunk.label, f"its objects hold {archived} rows, {chunk.archived_rows} were archived")
     for receipt in receipts:
         site.tell(f"verify-archive: {receipt.name}")
-        found.findings.extend(_object_faults(site, store, run, receipt, found))
+        try:
+            with opened(site, store, run, receipt) as read:
+                _count(found, read.rows, receipt.bytes)
+            if chunk.state in _LOCKED and (fault := store.unprotected(receipt.name)):
+                yield Finding(run.run_id, receipt.name, fault)
+        except ArchiveDamaged as damage:
+            yield Finding(run.run_id, receipt.name, str(damage))
 
 
 def _broken_links(chain: tuple[Certificate, ...]) -> Iterator[Finding]:
@@ -173,14 +187,6 @@ def _contradictions(
         if said["state"] == "done" and entry["purged"] != now:
             fault = f"it says that {entry['purged']} rows of {entry['label']} were purged, the ledger {now}"
             yield Finding(run.run_id, certificate.name, fault)
-
-
-def _object_faults(site: Site, store: Store, run: Run, receipt: ObjectReceipt, found: Verified) -> Iterator[Finding]:
-    try:
-        with opened(site, store, run, receipt) as archived:
-            _count(found, archived.rows, receipt.bytes)
-    except ArchiveDamaged as damage:
-        yield Finding(run.run_id, receipt.name, str(damage))
 
 
 def _verify_told(store: Store, said: dict[str, Any], found: Verified) -> None:

@@ -190,6 +190,14 @@ class ColdTableStore:
                     raise ArchiveDamaged(message)
             yield ColdObject(self._database, session, selection, notes, lies, self.beside is not None, sha256)
 
+    def protect(self, name: str) -> None:
+        """Nothing protects rows but who may write to their table."""
+
+    @staticmethod
+    def unprotected(_: str) -> str | None:
+        """No policy asks for more."""
+        return None
+
     def write_text(self, name: str, text: str) -> str:
         """Keep a small text in the table of texts; give its address."""
         texts = self._place("", {}).texts

@@ -23,6 +23,7 @@ from pyarrow import parquet as pq
 from airflow_dbhygiene.databases.cold import Outlook
 from airflow_dbhygiene.errors import ArchiveDamaged, NotFound, PrivilegeMissing, StoreUnavailable
 from airflow_dbhygiene.stores.protocol import Spooled
+from airflow_dbhygiene.stores.s3 import S3Protection
 
 if TYPE_CHECKING:
     from airflow_dbhygiene.databases.protocol import Database, Selection
@@ -84,10 +85,20 @@ class ParquetStore:
     :param root: the folder, or bucket and prefix, below which objects lie
     :param url: the same, as errors and certificates show it
     :param compression_level: of zstd, 1 to 22
+    :param protection: locks and encrypts objects on S3
     """
 
-    def __init__(self, filesystem: Any, root: str, *, url: str, compression_level: int = 1) -> None:
+    def __init__(
+        self,
+        filesystem: Any,
+        root: str,
+        *,
+        url: str,
+        compression_level: int = 1,
+        protection: S3Protection | None = None,
+    ) -> None:
         self._filesystem = filesystem
+        self._protection = protection
         self._root = root.rstrip("/")
         self._local = "file" in _protocols(filesystem)
         self._compression_level = compression_level
@@ -108,6 +119,9 @@ class ParquetStore:
         By its name a retry finds, and removes, what a killed try has left of the probe.
         """
         self.probe(f"_dbhygiene_probe_{run.run_id}")
+        if self._protection:
+            with self._translated(""):
+                self._protection.check()
 
     @staticmethod
     def named(base: str) -> str:
@@ -140,7 +154,8 @@ class ParquetStore:
             if self._local:
                 _write_durably(spooled.path, Path(self._path(name)))
             else:
-                self._filesystem.put_file(str(spooled.path), self._path(name))
+                arguments = self._protection.upload_arguments if self._protection else {}
+                self._filesystem.put_file(str(spooled.path), self._path(name), **arguments)
         return spooled.sha256
 
     @contextmanager
@@ -168,6 +183,19 @@ class ParquetStore:
             self._check(path, name, sha256, size)
             with pq.ParquetFile(path) as file:
                 yield ParquetObject(file)
+
+    def protect(self, name: str) -> None:
+        """Put an object under Object Lock, if there is to be one; again, it begins anew."""
+        if self._protection:
+            with self._translated(name):
+                self._protection.put(self._path(name))
+
+    def unprotected(self, name: str) -> str | None:
+        """Say what is wrong with an object's lock."""
+        if self._protection is None:
+            return None
+        with self._translated(name):
+            return self._protection.fault(self._path(name))
 
     def write_text(self, name: str, text: str) -> str:
         """Put a small text beside the objects, in place of what killed tries left of it; give its address."""

@@ -109,6 +109,12 @@ class Store(Protocol):
         :param compared: rows in the database that is cleaned need no digest: the server will compare each of them
         """
 
+    def protect(self, name: str) -> None:
+        """Keep an object from being changed or removed, for as long as the policy asks, if it does."""
+
+    def unprotected(self, name: str) -> str | None:
+        """Say what is wrong with an object's protection; None when it is as the policy asks."""
+
     def write_text(self, name: str, text: str) -> str:
         """Put a small text beside the objects; give its address."""
 
