@@ -43,8 +43,8 @@ faults: setup ## Kill, cut, damage and overtake the steps at every single point,
 	FAULTS_SHARE=1 $(RUN) pytest tests/faults
 
 .PHONY: demo
-demo: setup ## Archive and purge real flights before your eyes, in an Airflow of its own
-	$(RUN) python -m tests.demo
+demo: setup ## Archive and purge real flights before your eyes; DB=mariadb or DB=mysql does so there
+	@DB=$(DB) $(RUN) python -m tests.demo
 
 .PHONY: bench
 bench: setup ## Measure, and write the figures that the documentation quotes

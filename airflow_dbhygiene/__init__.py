@@ -22,10 +22,22 @@ if TYPE_CHECKING:
         ReportOperator,
         RestoreOperator,
         ResumeOperator,
+        VerifyArchiveOperator,
         VerifyOperator,
         policy_asset,
     )
-    from airflow_dbhygiene.policy import Expired, Guard, Matching, Notify, OlderThan, Pace, Parquet, Policy
+    from airflow_dbhygiene.policy import (
+        Encryption,
+        Expired,
+        Guard,
+        Matching,
+        Notify,
+        ObjectLock,
+        OlderThan,
+        Pace,
+        Parquet,
+        Policy,
+    )
     from airflow_dbhygiene.sensors import ClutterSensor
     from airflow_dbhygiene.version import VERSION as __version__  # noqa: N811 - Python's own name for it
 
@@ -42,14 +54,17 @@ _HOMES = {
         "ReportOperator",
         "RestoreOperator",
         "ResumeOperator",
+        "VerifyArchiveOperator",
         "VerifyOperator",
         "policy_asset",
     ),
     "airflow_dbhygiene.policy": (
+        "Encryption",
         "Expired",
         "Guard",
         "Matching",
         "Notify",
+        "ObjectLock",
         "OlderThan",
         "Pace",
         "Parquet",
@@ -61,11 +76,13 @@ _HOMES = {
 __all__ = [
     "ArchiveOperator",
     "ClutterSensor",
+    "Encryption",
     "Expired",
     "Guard",
     "HoldOperator",
     "Matching",
     "Notify",
+    "ObjectLock",
     "OlderThan",
     "Pace",
     "Parquet",
@@ -78,6 +95,7 @@ __all__ = [
     "ReportOperator",
     "RestoreOperator",
     "ResumeOperator",
+    "VerifyArchiveOperator",
     "VerifyOperator",
     "__version__",
     "dags_from_folder",

@@ -26,7 +26,7 @@ def open_site(conn_id: str, tell: Callable[[str], None], connection: Connection 
     """
     from airflow_dbhygiene.steps.site import Site  # noqa: PLC0415 - nothing of a step loads where DAGs are parsed
 
-    return Site(open_database(conn_id, connection), open_store, tell)
+    return Site(open_database(conn_id, connection), open_store, tell, _secret)
 
 
 def open_database(conn_id: str, connection: Connection | None = None) -> Database:
@@ -70,6 +70,7 @@ def open_store(archive: Parquet) -> Store:
     from airflow.sdk import ObjectStoragePath  # noqa: PLC0415
 
     from airflow_dbhygiene.stores.parquet import ParquetStore  # noqa: PLC0415
+    from airflow_dbhygiene.stores.s3 import S3Protection  # noqa: PLC0415
 
     path = ObjectStoragePath(archive.url)
     if path.conn_id:
@@ -83,7 +84,26 @@ def open_store(archive: Parquet) -> Store:
     except Exception as error:
         _raise_if_unknown(error, archive.url)
         raise
-    return ParquetStore(filesystem, path.path, url=archive.url, compression_level=archive.compression_level)
+    protected = archive.object_lock or archive.encryption
+    return ParquetStore(
+        filesystem,
+        path.path,
+        url=archive.url,
+        compression_level=archive.compression_level,
+        protection=S3Protection(filesystem, path.path, archive.object_lock, archive.encryption) if protected else None,
+    )
+
+
+def _secret(conn_id: str) -> bytes:
+    """Give the password of a connection that holds nothing else.
+
+    :raises NotFound: when there is no such connection
+    :raises PolicyInvalid: when it has no password
+    """
+    password = _connection(conn_id).password
+    if not password:
+        raise PolicyInvalid(f"connection {conn_id!r} has no password, which is to be the key of the hashes.")
+    return str(password).encode()
 
 
 def _connection(conn_id: str) -> Connection:

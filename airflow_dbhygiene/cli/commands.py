@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import getpass
-import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.cli.simple_table import AirflowConsole
 from airflow.utils.cli import suppress_logs_and_warning
 
+from airflow_dbhygiene.cli.telling import errors_told, show, tell
 from airflow_dbhygiene.connections import open_site
-from airflow_dbhygiene.errors import HygieneError
 from airflow_dbhygiene.operators.moments import parse_moment
 from airflow_dbhygiene.steps.hold import HoldWish, list_holds, parse_keys, place_hold, release_hold
 from airflow_dbhygiene.steps.pause import list_pauses
@@ -26,7 +22,6 @@ from airflow_dbhygiene.steps.runs import list_runs
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Iterator
 
     from airflow_dbhygiene.ledger.holds import Hold
     from airflow_dbhygiene.steps.site import Site
@@ -37,10 +32,9 @@ def _command(command: Callable[[Namespace, Site], Iterable[dict[str, Any]]]) -> 
 
     @suppress_logs_and_warning
     def run(args: Namespace) -> None:
-        with _errors_told():
-            site = open_site(args.conn_id, _tell)
-            rows = [{name: _shown(value) for name, value in row.items()} for row in command(args, site)]
-        AirflowConsole().print_as(rows, args.output)
+        with errors_told():
+            rows = list(command(args, open_site(args.conn_id, tell)))
+        show(rows, args.output)
 
     return run
 
@@ -91,19 +85,6 @@ def runs(args: Namespace, site: Site) -> Iterable[dict[str, Any]]:
     return map(asdict, list_runs(site, args.policy, args.limit))
 
 
-@contextmanager
-def _errors_told() -> Iterator[None]:
-    """Say what went wrong in one line, in place of a traceback."""
-    try:
-        yield
-    except HygieneError as error:
-        raise SystemExit(f"{type(error).__name__}: {error}") from None
-
-
-def _tell(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
-
-
 def _lines(place: str | None) -> Sequence[str]:
     if place is None:
         return ()
@@ -116,13 +97,3 @@ def _who(args: Namespace) -> str:
 
 def _hold(hold: Hold) -> dict[str, Any]:
     return asdict(hold)
-
-
-def _shown(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.isoformat(" ", "seconds")
-    return "" if value is None else value
-
-
-# Connections that are kept in Airflow's own database are seen by servers only, unless this says that we are one.
-os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")

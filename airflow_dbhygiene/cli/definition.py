@@ -40,6 +40,20 @@ def get_commands() -> list[CLICommand]:
                 _action("resume", "Let a scope go on where it stopped", _SCOPE),
                 _action("pauses", "List the pauses that stand"),
                 _action("runs", "List the latest runs", _POLICY, _LIMIT),
+                ActionCommand(
+                    name="verify-archive",
+                    help="Read a run's archive, or a policy's whole chain, back: exits with 1 if anything is altered",
+                    func=lazy_load_command("airflow_dbhygiene.cli.verify_archive.verify_archive"),
+                    args=(
+                        Arg(("--conn-id",), help="Airflow connection of the database, for --run and --policy"),
+                        _RUN,
+                        _POLICY,
+                        Arg(("--url",), help="the store alone, when its ledger is gone: the policy's archive url"),
+                        Arg(("--sha256",), help="with --url: digest of a certificate that must be there"),
+                        ARG_OUTPUT,
+                        ARG_VERBOSE,
+                    ),
+                ),
             ],
         )
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
@@ -139,6 +139,8 @@ class Database(Protocol):
     """
 
     engine: str
+    measures: frozenset[str]
+    """What ``measure`` knows of a table here."""
 
     # connections
 
@@ -176,6 +178,9 @@ class Database(Protocol):
 
     def referenced(self, session: Any, selection: Selection, /) -> Iterator[str]:
         """Name the foreign keys whose rows point at stale ones."""
+
+    def index_advice(self, table: TableName, columns: Sequence[str], /) -> str:
+        """Give the statement that makes an index without keeping others out."""
 
     # which rows
 
@@ -229,7 +234,10 @@ class Database(Protocol):
         """Give the rows' (key, version) pairs, in the form that the server's deletes return them."""
 
     def differing(self, session: Any, selection: Selection, rows: pa.Table, /) -> tuple[int, int]:
-        """Load the rows beside the table; give how many the server could compare, and how many differ."""
+        """Load the rows beside the table; give how many the server could compare, and how many differ.
+
+        Columns that the rows lack are not compared.
+        """
 
     # deleting them
 
@@ -253,8 +261,8 @@ class Database(Protocol):
     def clock(self, session: Any, /) -> float:
         """Give the database's own clock, in seconds since 1970."""
 
-    def table_sizes(self, session: Any, table: TableName, /) -> dict[str, int]:
-        """Give live and dead tuples, and bytes of table and indexes."""
+    def measure(self, session: Any, table: TableName, names: Collection[str], /) -> dict[str, float]:
+        """Measure some of ``measures``; refuse a figure that the server does not know or cannot be believed in."""
 
     def oldest_age_seconds(
         self, session: Any, table: TableName, stale: OlderThan | Expired, condition: str, /
@@ -265,7 +273,10 @@ class Database(Protocol):
         """Name the standby that is furthest behind, and by how many seconds; None without a standby."""
 
     def vacuum(self, session: Any, table: TableName, /) -> None:
-        """Give dead rows' space back to the table, and renew its statistics."""
+        """Let the table use the space of deleted rows again, and renew its statistics."""
 
     def analyze(self, session: Any, table: TableName, /) -> None:
         """Renew the table's statistics."""
+
+    def optimize(self, session: Any, policy: Policy, /) -> str | None:
+        """Copy the table so that free space goes back to the disk; where that would hurt, leave it and say why."""

@@ -72,6 +72,13 @@ class Ledger:
         rows = self._session.execute(_RUNS, {"policy": policy, "most": most})
         return tuple(RunRow(*row) for row in rows)
 
+    def run_ids(self, policy: str | None) -> tuple[str, ...]:
+        """Name a policy's runs, the oldest first."""
+        rows = self._session.execute(
+            "SELECT run_id FROM dbhygiene.run WHERE policy = %s ORDER BY planned_at, run_id", (policy,)
+        )
+        return tuple(row[0] for row in rows)
+
     def policies(self) -> tuple[str, ...]:
         """Name the policies that have runs."""
         return tuple(row[0] for row in self._session.execute("SELECT DISTINCT policy FROM dbhygiene.run ORDER BY 1"))
@@ -92,10 +99,6 @@ class Ledger:
             raise NotFound(message)
         return run
 
-    def lock_run(self, run_id: str) -> None:
-        """Keep twins from reporting the run until the transaction ends."""
-        self._session.execute("SELECT run_id FROM dbhygiene.run WHERE run_id = %s FOR UPDATE", (run_id,))
-
     def report_run(self, run_id: str, state: str, report: str, sha256: str) -> None:
         """Close a run with its certificate."""
         self._session.execute(
@@ -104,13 +107,23 @@ class Ledger:
             (state, report, sha256, run_id),
         )
 
-    def previous_certificate(self, run: Run) -> str | None:
-        """Give the SHA-256 of the certificate that the policy's latest other run left."""
-        rows = self._session.execute(
-            "SELECT certificate_sha256 FROM dbhygiene.run WHERE policy = %s AND run_id <> %s"
-            " AND certificate_sha256 IS NOT NULL ORDER BY reported_at DESC LIMIT 1",
-            (run.policy.name, run.run_id),
-        )
+    def record_reclaim(self, run_id: str, done: Mapping[str, Any]) -> None:
+        """Keep what the reclaim step did, and what it gave back; the latest try counts."""
+        text = json.dumps(done, ensure_ascii=False)
+        if not self._session.insert_new("dbhygiene.reclaim", {"run_id": run_id, "done": text}):
+            self._session.execute(
+                "UPDATE dbhygiene.reclaim SET done = %s, done_at = CURRENT_TIMESTAMP(6) WHERE run_id = %s",
+                (text, run_id),
+            )
+
+    def reclaimed(self, run_id: str) -> dict[str, Any] | None:
+        """Give what the reclaim step did; None when it did not run."""
+        rows = self._session.execute("SELECT done FROM dbhygiene.reclaim WHERE run_id = %s", (run_id,))
+        return json.loads(rows[0][0]) if rows else None
+
+    def report_text(self, run_id: str) -> str | None:
+        """Give the text of the run's latest certificate, None before its first."""
+        rows = self._session.execute("SELECT report FROM dbhygiene.run WHERE run_id = %s", (run_id,))
         return rows[0][0] if rows else None
 
     # chunks

@@ -5,6 +5,7 @@ from airflow_dbhygiene.operators.hold import HoldOperator, PauseOperator, Releas
 from airflow_dbhygiene.operators.plan import PlanOperator
 from airflow_dbhygiene.operators.restore import RestoreOperator
 from airflow_dbhygiene.operators.run import ReclaimOperator, ReportOperator, policy_asset
+from airflow_dbhygiene.operators.verify_archive import VerifyArchiveOperator
 
 __all__ = [
     "ArchiveOperator",
@@ -17,6 +18,7 @@ __all__ = [
     "ReportOperator",
     "RestoreOperator",
     "ResumeOperator",
+    "VerifyArchiveOperator",
     "VerifyOperator",
     "policy_asset",
 ]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_dbhygiene.operators.links import CertificateLink, PlanLink
-from airflow_dbhygiene.operators.step import RunOperator
+from airflow_dbhygiene.operators.step import RunOperator, given
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,20 +21,28 @@ if TYPE_CHECKING:
 
 
 class ReclaimOperator(RunOperator):
-    """Let the table use the space of deleted rows again, as the run's policy says. Returns sizes before and after.
+    """Let the table use the space of deleted rows again, or give it back to the disk, as the run's policy says.
+
+    Returns what was done, and the table's figures before and after. Skipped when no row was purged, or when a copy of
+    the table, which the policy asks for, would have hurt.
 
     :param conn_id: Airflow connection of the database
     :param run: the run's id
     """
 
-    def run_step(self, site: Site, context: Context) -> dict[str, Any]:  # noqa: ARG002 - an operator's signature
+    def run_step(self, site: Site, context: Context) -> dict[str, Any]:
         """Call the step, unless nothing was deleted."""
         from airflow_dbhygiene.steps.reclaim import reclaim, rows_purged  # noqa: PLC0415
 
         run = self.run_id()
         if not rows_purged(site, run):
             raise AirflowSkipException("no row was purged: there is no space to reclaim.")
-        return asdict(reclaim(site, run))
+        done = reclaim(site, run)
+        self.log.info("reclaim: %s", done.describe())
+        if done.skipped:
+            context["ti"].xcom_push("reclaimed", done.as_dict())
+            raise AirflowSkipException(done.describe())
+        return done.as_dict()
 
 
 class ReportOperator(RunOperator):
@@ -68,7 +75,7 @@ class ReportOperator(RunOperator):
             self.report = "nothing to report: no run was planned, or it was a dry run."
             self.log.info(self.report)
             return {"policy": self._policy_name, "state": "nothing to do"}
-        certificate = report(site, self.run_id())
+        certificate = report(site, self.run_id(), given(context["dag_run"].triggering_user_name))
         self.report, self.certificate = describe(certificate), json.dumps(certificate, ensure_ascii=False)
         self.log.info("report:\n%s", self.report)
         figures = {name: value for name, value in certificate.items() if name not in ("chunk_list", "predicate")}

@@ -1,14 +1,27 @@
 """Policy and its parts."""
 
 from airflow_dbhygiene.policy.files import PolicyEntry, json_schema, load_file, load_folder
-from airflow_dbhygiene.policy.model import Expired, Guard, Matching, Notify, OlderThan, Pace, Parquet, Policy
+from airflow_dbhygiene.policy.model import (
+    Encryption,
+    Expired,
+    Guard,
+    Matching,
+    Notify,
+    ObjectLock,
+    OlderThan,
+    Pace,
+    Parquet,
+    Policy,
+)
 from airflow_dbhygiene.policy.names import TableName
 
 __all__ = [
+    "Encryption",
     "Expired",
     "Guard",
     "Matching",
     "Notify",
+    "ObjectLock",
     "OlderThan",
     "Pace",
     "Parquet",

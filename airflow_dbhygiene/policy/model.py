@@ -122,6 +122,25 @@ class Matching(_Part):
 Stale = Annotated[OlderThan | Expired | Matching, Field(discriminator="kind")]
 
 
+class ObjectLock(_Part):
+    """Keep objects of chunks that are verified, and certificates, from being changed or removed (S3 Object Lock).
+
+    In mode "compliance" nobody can, not even the account's owner; in "governance" those who have a right of its own.
+    """
+
+    mode: Literal["governance", "compliance"] = Field(
+        description="who may remove an object before its time: few, or nobody"
+    )
+    days: PositiveInt = Field(description="for how many days, counted from the verification")
+
+
+class Encryption(_Part):
+    """How the store encrypts objects: with its own keys, or with one of its key service."""
+
+    kind: Literal["sse-s3", "sse-kms"] = Field(description="the store's own keys, or those of its key service")
+    key_id: Name | None = Field(None, description="key of the key service; None is the bucket's or account's own")
+
+
 class Parquet(_Part):
     """Parquet objects below a URL: ``Parquet("s3://aws_default@cold/flights")`` or ``Parquet("file:///archive")``.
 
@@ -133,6 +152,16 @@ class Parquet(_Part):
     object_bytes: PositiveInt = Field(128 * 2**20, description="about how many bytes of rows one object holds")
     compression_level: int = Field(1, ge=1, le=22, description="zstd's level: 1 is fast, 22 is small")
     as_text: tuple[str, ...] = Field((), description="columns to keep in the server's own text form")
+    object_lock: ObjectLock | None = Field(None, description="protect objects by S3 Object Lock")
+    encryption: Encryption | None = Field(None, description="server-side encryption; None leaves it to the bucket")
+
+    @model_validator(mode="after")
+    def _s3_alone_locks_and_encrypts(self) -> Self:
+        if (self.object_lock or self.encryption) and not self.url.startswith("s3://"):
+            raise ValueError("object_lock and encryption are S3's: use an s3:// url, or leave them out.")
+        if self.encryption and self.encryption.key_id and self.encryption.kind != "sse-kms":
+            raise ValueError("encryption.key_id is for kind 'sse-kms'.")
+        return self
 
     def __init__(self, url: str | None = None, /, **data: Any) -> None:
         super().__init__(**({"url": url} if url is not None else {}), **data)
@@ -146,6 +175,9 @@ class Guard(_Part):
     max_chunks: int = Field(64, ge=1, le=1024, description="mapped task groups per run")
     min_chunk_rows: PositiveInt = Field(100_000, description="a chunk is not cut smaller than this")
     allow_full_scan: bool = Field(default=False, description="work without an index on the age column")
+    max_optimize_bytes: PositiveInt | None = Field(
+        None, description="largest copy that reclaim 'optimize' may make: the server's disk has room for it"
+    )
 
 
 class Pace(_Part):
@@ -201,7 +233,13 @@ class Policy(_Part):
     restored: Literal["keep", "purge"] = Field(
         "keep", description="whether rows that were restored from an archive stay, or may be purged again"
     )
-    reclaim: Literal["vacuum", "analyze", "none"] = Field("vacuum", description="what happens to the table afterwards")
+    mask: dict[Name, Literal["drop", "null", "hash"]] = Field(
+        default_factory=dict, description="columns to drop, null or hash on their way into the archive: no restore then"
+    )
+    mask_conn_id: Name | None = Field(None, description="Airflow connection whose password is the key of the hashes")
+    reclaim: Literal["vacuum", "analyze", "optimize", "none"] = Field(
+        "vacuum", description="what happens to the table afterwards"
+    )
     owner: Name = Field("airflow", description="owner of the Airflow tasks")
     tags: tuple[str, ...] = Field((), description="tags of the DAG, beside 'hygiene' and the connection id")
     notify: tuple[Notify, ...] = Field((), description="whom to tell when a task fails")
@@ -210,6 +248,22 @@ class Policy(_Part):
     def _interval_needs_an_age(self) -> Self:
         if self.window == "interval" and isinstance(self.stale, Matching):
             message = "window 'interval' needs an age column: use OlderThan or Expired, or window 'cumulative'."
+            raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _hashes_need_a_key(self) -> Self:
+        if "hash" in self.mask.values() and self.mask_conn_id is None:
+            raise ValueError("mask_conn_id is missing: name an Airflow connection whose password is the hashes' key.")
+        return self
+
+    @model_validator(mode="after")
+    def _a_copy_needs_room(self) -> Self:
+        if self.reclaim == "optimize" and self.guard.max_optimize_bytes is None:
+            message = (
+                "reclaim 'optimize' copies the table, and no such server tells over SQL how much disk is free: "
+                "say by guard.max_optimize_bytes how large a copy it has room for."
+            )
             raise ValueError(message)
         return self
 

@@ -29,8 +29,10 @@ DEFAULT_LIMITS = {"stale_rows": 1}
 class ClutterSensor(BaseSensorOperator):
     """Measure clutter against limits; any limit that is reached is enough.
 
-    Returns what it measured. Measures: ``stale_rows`` (counted no further than the limit), ``oldest_age_seconds``,
-    ``dead_tuples``, ``dead_ratio`` (dead of all tuples, 0 to 1), ``table_bytes``, ``index_bytes``.
+    Returns what it measured. Measures everywhere: ``stale_rows`` (counted no further than the limit),
+    ``oldest_age_seconds``, ``table_bytes``, ``index_bytes``, ``disk_bytes`` (of all its files). On PostgreSQL
+    ``dead_tuples``, ``dead_ratio`` (dead of all tuples, 0 to 1). On MySQL and MariaDB ``free_bytes``, ``free_ratio``
+    (free within the table's files) and ``history_list_length`` (old row versions that the whole server keeps).
 
     :param policy: what is stale
     :param at_least: measure → the least value at which there is something to do; default is one stale row

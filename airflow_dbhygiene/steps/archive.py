@@ -17,6 +17,7 @@ from airflow_dbhygiene.ledger import Chunk, Ledger, ObjectReceipt, Run
 from airflow_dbhygiene.ledger.moves import ARCHIVED, DAMAGED, PLANNED
 from airflow_dbhygiene.steps.ahead import ahead
 from airflow_dbhygiene.steps.discard import discard_losers
+from airflow_dbhygiene.steps.mask import masked, masked_schema
 from airflow_dbhygiene.steps.plan import check_server
 from airflow_dbhygiene.steps.site import Progress
 from airflow_dbhygiene.version import VERSION
@@ -112,9 +113,10 @@ def _write(attempt: _Attempt) -> list[ObjectReceipt]:
 
 def _write_piece(attempt: _Attempt, piece: _Piece, most: int) -> ObjectReceipt | None:
     """Spool a piece, end its read transaction, record the intent, upload, record the receipt."""
-    database, schema = attempt.site.database, attempt.site.database.arrow_schema(attempt.run.selection)
+    site, database, run = attempt.site, attempt.site.database, attempt.run
+    schema = masked_schema(run, database.arrow_schema(run.selection))
     with ahead(_rows(attempt, piece, most)) as batches:
-        observed = _observe(attempt, piece, batches)
+        observed = masked(site, run, _observe(attempt, piece, batches), schema)
         with attempt.store.spool(observed, schema, _notes(attempt, piece)) as file:
             if not file.rows and piece.part:
                 return None
@@ -214,4 +216,5 @@ def _notes(attempt: _Attempt, piece: _Piece) -> dict[str, str]:
         "columns": json.dumps({column.name: [column.type, column.form] for column in run.selection.columns}),
         "key": json.dumps(run.selection.key),
         "walk": json.dumps(run.selection.walk),
+        "mask": json.dumps(run.policy.mask),
     }

@@ -18,13 +18,12 @@ if TYPE_CHECKING:
     from airflow_dbhygiene.policy.moments import Window
     from airflow_dbhygiene.steps.site import Site
 
+OF_ROWS: Final = ("stale_rows", "oldest_age_seconds")
 MEASURES: Final = (
-    "stale_rows",
-    "oldest_age_seconds",
-    "dead_tuples",
-    "dead_ratio",
-    "table_bytes",
-    "index_bytes",
+    *OF_ROWS,
+    *("dead_tuples", "dead_ratio"),  # PostgreSQL
+    *("free_bytes", "free_ratio", "history_list_length"),  # MySQL, MariaDB
+    *("table_bytes", "index_bytes", "disk_bytes"),
 )
 _MOST_SECONDS: Final = 30.0
 
@@ -68,21 +67,29 @@ def check_limits(limits: Mapping[str, float]) -> None:
             raise PolicyInvalid(f"at_least.{name} is {limit!r}: give a number above zero that can be reached.")
 
 
+def _check_engine(site: Site, limits: Mapping[str, float]) -> None:
+    """Refuse, before anything is measured, what this engine does not have: 0 would mean that all is well for ever."""
+    known = [name for name in MEASURES if name in site.database.measures or name in OF_ROWS]
+    for name in limits:
+        if name not in known:
+            raise PolicyInvalid(f"at_least.{name} is not measured on {site.database.engine}: take {', '.join(known)}.")
+
+
 def measure(site: Site, policy: Policy, window: Window, limits: Mapping[str, float]) -> Clutter:
     """Measure what has a limit.
 
     :param limits: measure → the least value at which there is something to do
-    :raises PlanRefused: when no index bounds the cost of counting stale rows
+    :raises PolicyInvalid: naming a measure that does not exist, or not on this engine
+    :raises PlanRefused: when no index bounds the cost of counting stale rows, or the server does not know a figure
     """
     check_limits(limits)
+    _check_engine(site, limits)
     found: dict[str, float] = {}
     with site.database.session() as session:
-        if {"stale_rows", "oldest_age_seconds"} & limits.keys():
+        if {*OF_ROWS} & limits.keys():
             found |= _stale(site, session, policy, window, limits)
-        sizes = site.database.table_sizes(session, policy.table_name)
-    tuples = sizes["live_tuples"] + sizes["dead_tuples"]
-    found |= {"dead_ratio": sizes["dead_tuples"] / tuples if tuples else 0.0}
-    found |= {name: float(sizes[name]) for name in ("dead_tuples", "table_bytes", "index_bytes")}
+        if asked := site.database.measures & limits.keys():
+            found |= site.database.measure(session, policy.table_name, asked)
     measured = {name: found[name] for name in limits}
     return Clutter(measured, dict(limits), tuple(name for name in limits if measured[name] >= limits[name]))
 
@@ -90,7 +97,7 @@ def measure(site: Site, policy: Policy, window: Window, limits: Mapping[str, flo
 def _stale(site: Site, session: Any, policy: Policy, window: Window, limits: Mapping[str, float]) -> dict[str, float]:
     database = site.database
     facts = database.inspect(session, policy)
-    _refuse_full_scan(policy, facts, database.choose_walk(session, policy, facts, 0.0))
+    _refuse_full_scan(site, policy, facts, database.choose_walk(session, policy, facts, 0.0))
     predicate = without_held(session, policy, database.predicate(session, policy, facts, window))
     found: dict[str, float] = {}
     with session.transaction(walking=True, statement_seconds=_MOST_SECONDS):
@@ -110,14 +117,14 @@ def _age(policy: Policy) -> OlderThan | Expired:
     return policy.stale
 
 
-def _refuse_full_scan(policy: Policy, facts: Facts, walk: tuple[str, ...]) -> None:
+def _refuse_full_scan(site: Site, policy: Policy, facts: Facts, walk: tuple[str, ...]) -> None:
     """A count that stops at its limit is cheap only where an index leads to the stale rows."""
     aged = not isinstance(policy.stale, Matching)
     if policy.guard.allow_full_scan or (aged and walk[:1] == (_age(policy).column,)):
         return
-    columns = f"{_age(policy).column}, {', '.join(facts.key)}" if aged else "a column of the condition"
+    columns = (_age(policy).column, *facts.key) if aged else ("a column of the condition",)
     fault = (
-        f"counting stale rows would read the whole table each time: CREATE INDEX CONCURRENTLY ON {facts.name} "
-        f"({columns}), measure dead_tuples or table_bytes instead, or set guard.allow_full_scan."
+        f"counting stale rows would read the whole table each time: {site.database.index_advice(facts.name, columns)}, "
+        f"measure disk_bytes instead, or set guard.allow_full_scan."
     )
     raise PlanRefused(str(facts.name), (fault,))

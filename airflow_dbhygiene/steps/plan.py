@@ -18,6 +18,7 @@ from airflow_dbhygiene.ledger.records import selection_to_json
 from airflow_dbhygiene.policy.model import Matching
 from airflow_dbhygiene.policy.moments import Window, origin_digest
 from airflow_dbhygiene.steps.labels import label
+from airflow_dbhygiene.steps.mask import check_mask
 from airflow_dbhygiene.steps.site import mebibytes
 
 if TYPE_CHECKING:
@@ -124,6 +125,7 @@ def make_plan(site: Site, policy: Policy, window: Window, origin: dict[str, str]
         facts = database.inspect(session, policy)
         if facts.refusals:
             raise PlanRefused(str(facts.name), facts.refusals)
+        check_mask(policy, facts)
         predicate = database.predicate(session, policy, facts, window)
         with session.transaction(walking=True):
             unheld = without_held(session, policy, predicate)
@@ -247,11 +249,9 @@ def _refusals(draft: _Draft, expected: int) -> Iterator[str]:
             f"check the policy's keep, run ANALYZE if the table's estimate is old, or raise max_fraction."
         )
     if not guard.allow_full_scan and draft.site.database.full_scans(draft.session, selection, _SAMPLE_BATCH):
-        age = "" if isinstance(policy.stale, Matching) else f"{policy.stale.column}, "
-        yield (
-            f"no index lets a run walk its rows in order: CREATE INDEX CONCURRENTLY ON {facts.name} "
-            f"({age}{', '.join(selection.key)}), or set guard.allow_full_scan."
-        )
+        age = () if isinstance(policy.stale, Matching) else (policy.stale.column,)
+        advice = draft.site.database.index_advice(facts.name, (*age, *selection.key))
+        yield f"no index lets a run walk its rows in order: {advice}, or set guard.allow_full_scan."
     if policy.children == "refuse":
         for found in draft.site.database.referenced(draft.session, selection):
             yield f"{found}: purge those first, or set children to 'skip'."

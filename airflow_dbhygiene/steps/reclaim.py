@@ -1,45 +1,117 @@
-"""reclaim: let the table use the space of deleted rows again."""
+"""reclaim: let the table use the space of deleted rows again, or give it back to the disk."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final
 
-from airflow_dbhygiene.ledger import Ledger
+from airflow_dbhygiene.errors import PlanRefused
+from airflow_dbhygiene.ledger import Ledger, migrate
+from airflow_dbhygiene.steps.site import mebibytes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow_dbhygiene.ledger import Run
+    from airflow_dbhygiene.policy.names import TableName
     from airflow_dbhygiene.steps.site import Site
+
+_TOLD: Final = ("disk_bytes", "free_bytes", "dead_tuples")
+_LEAST_GAIN: Final = 0.1
+"""The part of the table that must be gone, or of its files that must be free, before a copy of all is worth it."""
+
+_SPARE_BYTES: Final = 16 * 2**20
+"""So much a new file may have free: InnoDB extends it ahead."""
 
 
 @dataclass(frozen=True)
 class Reclaimed:
-    """What was done, and the table's sizes in bytes before and after."""
+    """What was done, and the table's figures before and after: those that its server knows.
+
+    :param action: vacuum, analyze, optimize or none
+    :param skipped: why a copy of the table, which the policy asks for, was left out; empty when nothing was
+    """
 
     action: str
-    table_bytes_before: int
-    table_bytes_after: int
-    dead_tuples_before: int
-    dead_tuples_after: int
+    skipped: str
+    before: Mapping[str, float]
+    after: Mapping[str, float]
+    seconds: float
+
+    @property
+    def bytes_given_back(self) -> int:
+        """Bytes that the table's files are smaller by; below zero when they have grown meanwhile."""
+        return int(self.before.get("disk_bytes", 0) - self.after.get("disk_bytes", 0))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give plain values, as ledger, XCom and certificate hold them, and the line that a person reads."""
+        return asdict(self) | {"bytes_given_back": self.bytes_given_back, "line": self.describe()}
+
+    def describe(self) -> str:
+        """Write it in one line."""
+        changes = (f"{name} {self.before[name]:,.0f} → {self.after[name]:,.0f}" for name in self.after)
+        given = f"{mebibytes(self.bytes_given_back)} given back to the disk"
+        line = ", ".join([f"{self.action} in {self.seconds:.1f} s", *changes, given])
+        return f"{line}. Not optimized: {self.skipped}" if self.skipped else line
 
 
 def reclaim(site: Site, run_id: str) -> Reclaimed:
-    """Do what the run's policy says: vacuum, analyze or none.
+    """Do what the run's policy says: vacuum, analyze, optimize or none. The ledger keeps what came of it.
 
-    :raises PrivilegeMissing: when the server only warned that it skipped the table
+    :raises HygieneError: when the server only warned that it skipped the table
     """
     with site.database.session() as session:
         run = Ledger(session).existing_run(run_id)
-        action, table = run.policy.reclaim, run.selection.table
-        before = site.database.table_sizes(session, table)
-        if action == "vacuum":
-            site.database.vacuum(session, table)
-        elif action == "analyze":
-            site.database.analyze(session, table)
-        after = site.database.table_sizes(session, table)
-    return Reclaimed(action, before["table_bytes"], after["table_bytes"], before["dead_tuples"], after["dead_tuples"])
+        table = run.selection.table
+        before, started = _figures(site, session, table), time.monotonic()
+        action, skipped = _act(site, session, run)
+        seconds, after = time.monotonic() - started, _figures(site, session, table)
+        done = Reclaimed(action, skipped, {name: before.get(name, 0.0) for name in after}, after, seconds)
+        migrate(site.database, session)  # the run may have been planned by an older version
+        Ledger(session).record_reclaim(run_id, done.as_dict())
+    return done
 
 
 def rows_purged(site: Site, run_id: str) -> int:
     """Count the rows that a run has deleted so far."""
     with site.database.session() as session:
         return int(Ledger(session).figures(run_id)["rows_purged"])
+
+
+def _act(site: Site, session: Any, run: Run) -> tuple[str, str]:
+    """Do it; give what was done and, of a copy that was left out, why."""
+    action, table = run.policy.reclaim, run.selection.table
+    if action == "vacuum":
+        site.database.vacuum(session, table)
+    elif action == "analyze":
+        site.database.analyze(session, table)
+    elif action == "optimize":
+        return _optimize(site, session, run)
+    return action, ""
+
+
+def _optimize(site: Site, session: Any, run: Run) -> tuple[str, str]:
+    if reason := _too_little(session, run, _figures(site, session, run.selection.table)):
+        site.database.analyze(session, run.selection.table)
+    else:
+        reason = site.database.optimize(session, run.policy) or ""
+    return ("analyze" if reason else "optimize"), reason
+
+
+def _too_little(session: Any, run: Run, sizes: Mapping[str, float]) -> str:
+    """Say why a copy of the whole table would give back too little for what it costs; empty when it is worth it."""
+    purged = Ledger(session).figures(run.run_id)["rows_purged"] / max(run.plan["row_estimate"] or 0, 1)
+    free = max(sizes.get("free_bytes", 0) - _SPARE_BYTES, 0) / max(sizes.get("disk_bytes", 0), 1)
+    if max(purged, free) >= _LEAST_GAIN:
+        return ""
+    return f"{purged:.0%} of the rows were purged and {free:.0%} of the files is free: less than {_LEAST_GAIN:.0%}"
+
+
+def _figures(site: Site, session: Any, table: TableName) -> dict[str, float]:
+    """Measure what can be measured: a table without a file of its own has no size."""
+    asked = [name for name in _TOLD if name in site.database.measures]
+    try:
+        return site.database.measure(session, table, asked)
+    except PlanRefused:
+        return {}

@@ -6,37 +6,43 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from airflow_dbhygiene.ledger import Ledger
+from airflow_dbhygiene.ledger import Ledger, migrate
+from airflow_dbhygiene.ledger.certificates import Certificate, Certificates
 from airflow_dbhygiene.ledger.moves import PURGED
 from airflow_dbhygiene.steps.archive import folder_of
+from airflow_dbhygiene.steps.certificate import certificate_of, chained, circumstances, says_the_same
 from airflow_dbhygiene.steps.discard import discard_losers
 from airflow_dbhygiene.steps.site import mebibytes
-from airflow_dbhygiene.version import VERSION
 
 if TYPE_CHECKING:
-    from airflow_dbhygiene.ledger import Chunk, Run
+    from airflow_dbhygiene.ledger import Run
     from airflow_dbhygiene.steps.site import Site
+    from airflow_dbhygiene.stores.protocol import Store
 
 
-def report(site: Site, run_id: str) -> dict[str, Any]:
+def report(site: Site, run_id: str, approver: str | None = None) -> dict[str, Any]:
     """Close a run, complete or not, and give its certificate: plain values, as JSON has them.
 
-    ``state`` is ``done`` when every chunk is purged, otherwise ``failed``.
+    ``state`` is ``done`` when every chunk is purged, otherwise ``failed``. A report that has nothing new to say leaves
+    the certificate that there is; any other adds one to the policy's chain.
+
+    :param approver: who triggered the run, None when its schedule did
     """
     with site.database.session() as session:
+        migrate(site.database, session)
         ledger = Ledger(session)
         run = ledger.existing_run(run_id)
         store = site.open_store(run.policy.archive)
         discard_losers(session, store, run_id)
+        around = circumstances(site, session, run, approver)
         with session.transaction():
-            ledger.lock_run(run_id)  # store and ledger get the same certificate, though a twin writes one too
-            chunks = ledger.chunks(run_id)
-            certificate = _certificate(session, run, chunks) | {"objects_discarded": ledger.count_discarded(run_id)}
-            text = json.dumps(certificate, indent=2, ensure_ascii=False, sort_keys=True)
-            address = store.write_text(f"{folder_of(run)}/certificate.json", text) if chunks else None
+            Certificates(session).lock(run.policy.name)  # store and ledger get the same one, though a twin writes too
+            text = _text(session, run, certificate_of(site, session, run, around))
+            written: dict[str, Any] = json.loads(text)
             sha256 = hashlib.sha256(text.encode()).hexdigest()
-            ledger.report_run(run_id, certificate["state"], text, sha256)
-    return certificate | {"certificate": address, "certificate_sha256": sha256}
+            address = _leave(session, store, run, written, text)
+            ledger.report_run(run_id, written["state"], text, sha256)
+    return written | {"certificate": address, "certificate_sha256": sha256}
 
 
 def describe(report: dict[str, Any]) -> str:
@@ -51,51 +57,39 @@ def describe(report: dict[str, Any]) -> str:
         f"seconds of all workers: {seconds}",
         *(f"{chunk['label']} is {chunk['state']}" for chunk in report["chunk_list"] if chunk["state"] != PURGED),
     ]
+    if report["reclaim"]:
+        lines.append(f"reclaim: {report['reclaim']['line']}")
+    if report["holds"]:
+        rows = report["rows_under_hold"]
+        told = "an unknown number of" if rows is None else f"{rows:,}"
+        lines.append(f"held back: {told} stale rows, by holds {', '.join(hold['hold'] for hold in report['holds'])}")
     if report["rows_waiting"]:
         lines.append(f"behind: about {report['rows_waiting']:,} stale rows wait for {report['runs_behind']} more runs")
     return "\n".join(lines)
 
 
-def _certificate(session: Any, run: Run, chunks: tuple[Chunk, ...]) -> dict[str, Any]:
-    ledger = Ledger(session)
-    figures = ledger.figures(run.run_id)
-    waiting = run.plan["waiting_rows"]
-    return {
-        "version": VERSION,
-        "run": run.run_id,
-        "state": "done" if all(chunk.state == PURGED for chunk in chunks) else "failed",
-        "policy": run.policy.name,
-        "policy_digest": run.policy.digest,
-        "table": str(run.selection.table),
-        "store": run.policy.archive.url,
-        "predicate": run.selection.predicate,
-        "since": run.since,
-        "cutoff": run.cutoff,
-        "server": run.plan["server"],
-        "origin": run.origin,
-        "warnings": run.plan["warnings"],
-        "rows_before": run.plan["row_estimate"],
-        "rows_stale": run.plan["stale_rows"],
-        "rows_waiting": waiting,
-        "runs_behind": -(-waiting // run.policy.guard.max_rows),
-        **figures,
-        "chunk_list": [_chunk_entry(ledger, chunk) for chunk in chunks],
-        "previous_certificate_sha256": ledger.previous_certificate(run),
-    }
+def _text(session: Any, run: Run, certificate: dict[str, Any]) -> str:
+    """Give the run's latest certificate if it says the same, otherwise this one with its place in the chain."""
+    certificates = Certificates(session)
+    earlier = Ledger(session).report_text(run.run_id) if certificates.of_run(run.run_id) else None
+    if earlier and says_the_same(certificate, json.loads(earlier)):
+        return earlier
+    complete = chained(certificate, certificates.last(run.policy.name))
+    return json.dumps(complete, indent=2, ensure_ascii=False, sort_keys=True)
 
 
-def _chunk_entry(ledger: Ledger, chunk: Chunk) -> dict[str, Any]:
-    return {
-        "chunk": chunk.chunk,
-        "label": chunk.label,
-        "state": chunk.state,
-        "archived": chunk.archived_rows,
-        "purged": chunk.purged,
-        "drifted": chunk.drifted,
-        "held": chunk.held,
-        "vanished": chunk.vanished,
-        "objects": [
-            {"name": receipt.name, "rows": receipt.rows, "bytes": receipt.bytes, "sha256": receipt.sha256}
-            for receipt in ledger.objects(chunk)
-        ],
-    }
+def _leave(session: Any, store: Store, run: Run, written: dict[str, Any], text: str) -> str | None:
+    """Write the certificate beside the archive, and into the chain unless it is there; without chunks there is none."""
+    if not written["chunk_list"]:
+        return None
+    certificates, number = Certificates(session), written["certificate_number"]
+    of_run = certificates.of_run(run.run_id)
+    known = next((each for each in of_run if each.number == number), None)
+    suffix = f"-{len(of_run) + 1}" if of_run else ""
+    name = known.name if known else f"{folder_of(run)}/certificate{suffix}.json"
+    address = store.write_text(name, text)
+    store.protect(name)
+    if known is None:
+        sha256, previous = hashlib.sha256(text.encode()).hexdigest(), written["previous_certificate_sha256"]
+        certificates.extend(Certificate(run.policy.name, number, run.run_id, name, sha256, previous))
+    return address

@@ -12,6 +12,7 @@ from airflow_dbhygiene.errors import IllegalMove, NotFound
 from airflow_dbhygiene.ledger import Chunk, Ledger, ObjectReceipt, Run
 from airflow_dbhygiene.ledger.ledger import RESTORE
 from airflow_dbhygiene.policy.names import TableName, parse_table_name
+from airflow_dbhygiene.steps.mask import refuse_to_restore
 from airflow_dbhygiene.steps.site import Progress
 from airflow_dbhygiene.steps.verify import opened
 
@@ -62,12 +63,14 @@ def restore(site: Site, wish: Wish) -> Restored:
 
     :returns: how many rows came back, and how many were left alone since their key exists again
     :raises NotFound: when the ledger has no such run or chunk
+    :raises IllegalMove: when the run was archived under a mask
     :raises SchemaChanged: when the target lacks an archived column, or changes rows on their way in
     """
     with site.database.session() as session:
         site.database.server(session)
         ledger = Ledger(session)
         run = ledger.existing_run(wish.run_id)
+        refuse_to_restore(run)
         target = parse_table_name(wish.into) if wish.into else run.selection.table
         if wish.where is not None:
             site.database.check_condition(session, wish.where, "where")

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from airflow_dbhygiene.errors import NotFound
+
 if TYPE_CHECKING:
     from airflow_dbhygiene.databases.protocol import Database
     from airflow_dbhygiene.policy import Parquet
@@ -16,6 +18,10 @@ TELL_SECONDS = 5.0
 """Progress is told this often at most."""
 
 
+def _no_secret(conn_id: str) -> bytes:
+    raise NotFound(f"nobody here knows the secret of connection {conn_id!r}.")
+
+
 @dataclass(frozen=True)
 class Site:
     """The database to clean, a way to its stores, and someone to tell how it goes.
@@ -23,11 +29,13 @@ class Site:
     :param database: where the rows and the ledger are
     :param open_store: opens the store that a policy names
     :param tell: takes one line of progress
+    :param secret: gives the secret that a connection holds
     """
 
     database: Database
     open_store: Callable[[Parquet], Store]
     tell: Callable[[str], None] = print
+    secret: Callable[[str], bytes] = _no_secret
 
 
 def mebibytes(count: int) -> str:

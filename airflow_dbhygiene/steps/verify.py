@@ -14,6 +14,7 @@ from airflow_dbhygiene.errors import ArchiveDamaged, IllegalMove
 from airflow_dbhygiene.ledger import Chunk, Ledger, ObjectReceipt, Run
 from airflow_dbhygiene.ledger.moves import ARCHIVED, DAMAGED, PLANNED, VERIFIED
 from airflow_dbhygiene.steps.archive import check_schema
+from airflow_dbhygiene.steps.mask import unmasked
 from airflow_dbhygiene.steps.plan import check_server
 from airflow_dbhygiene.steps.site import Progress
 
@@ -46,6 +47,7 @@ def verify(site: Site, run_id: str, number: int) -> int:
         with marking_damage(site, chunk):
             compared = _verify_objects(site, session, run, chunk)
             check_schema(site, session, run)
+            _protect_objects(site, session, run, chunk)
         Ledger(session).move(chunk, VERIFIED, compared_rows=compared, verify_seconds=time.monotonic() - started)
     return compared
 
@@ -96,8 +98,15 @@ def _verify_objects(site: Site, session: Any, run: Run, chunk: Chunk) -> int:
     return compared
 
 
+def _protect_objects(site: Site, session: Any, run: Run, chunk: Chunk) -> None:
+    """Lock what has won and is sound, before any row goes: a loser could not be removed any more."""
+    store = site.open_store(run.policy.archive)
+    for receipt in Ledger(session).objects(chunk):
+        store.protect(receipt.name)
+
+
 def _compare(site: Site, session: Any, run: Run, receipt: ObjectReceipt, rows: pa.Table) -> int:
-    compared, differing = site.database.differing(session, run.selection, rows)
+    compared, differing = site.database.differing(session, run.selection, unmasked(run, rows))
     if differing:
         message = f"object {receipt.name}: {differing} of {compared} rows differ from the server's own rows."
         raise ArchiveDamaged(message)

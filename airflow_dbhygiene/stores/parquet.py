@@ -22,6 +22,7 @@ from pyarrow import parquet as pq
 
 from airflow_dbhygiene.errors import ArchiveDamaged, NotFound, PrivilegeMissing, StoreUnavailable
 from airflow_dbhygiene.stores.protocol import Spooled
+from airflow_dbhygiene.stores.s3 import S3Protection
 
 if TYPE_CHECKING:
     from airflow_dbhygiene.ledger import Run
@@ -74,10 +75,20 @@ class ParquetStore:
     :param root: the folder, or bucket and prefix, below which objects lie
     :param url: the same, as errors and certificates show it
     :param compression_level: of zstd, 1 to 22
+    :param protection: locks and encrypts objects on S3
     """
 
-    def __init__(self, filesystem: Any, root: str, *, url: str, compression_level: int = 1) -> None:
+    def __init__(
+        self,
+        filesystem: Any,
+        root: str,
+        *,
+        url: str,
+        compression_level: int = 1,
+        protection: S3Protection | None = None,
+    ) -> None:
         self._filesystem = filesystem
+        self._protection = protection
         self._root = root.rstrip("/")
         self._local = "file" in _protocols(filesystem)
         self._compression_level = compression_level
@@ -89,6 +100,9 @@ class ParquetStore:
         By its name a retry finds, and removes, what a killed try has left of the probe.
         """
         self.probe(f"_dbhygiene_probe_{run.run_id}")
+        if self._protection:
+            with self._translated(""):
+                self._protection.check()
 
     @staticmethod
     def named(base: str) -> str:
@@ -130,7 +144,8 @@ class ParquetStore:
             if self._local:
                 _write_durably(spooled.path, Path(self._path(name)))
             else:
-                self._filesystem.put_file(str(spooled.path), self._path(name))
+                arguments = self._protection.upload_arguments if self._protection else {}
+                self._filesystem.put_file(str(spooled.path), self._path(name), **arguments)
 
     @contextmanager
     def fetch(self, name: str, sha256: str, size: int) -> Iterator[ParquetObject]:
@@ -151,6 +166,19 @@ class ParquetStore:
             with pq.ParquetFile(path) as file:
                 yield ParquetObject(file)
 
+    def protect(self, name: str) -> None:
+        """Put an object under Object Lock, if there is to be one; again, it begins anew."""
+        if self._protection:
+            with self._translated(name):
+                self._protection.put(self._path(name))
+
+    def unprotected(self, name: str) -> str | None:
+        """Say what is wrong with an object's lock."""
+        if self._protection is None:
+            return None
+        with self._translated(name):
+            return self._protection.fault(self._path(name))
+
     def write_text(self, name: str, text: str) -> str:
         """Put a small text beside the objects, in place of what killed tries left of it; give its address."""
         with tempfile.TemporaryDirectory(prefix="dbhygiene-") as folder:
@@ -160,6 +188,25 @@ class ParquetStore:
         for leftover in _unfinished(Path(self._path(name))) if self._local else ():
             leftover.unlink(missing_ok=True)
         return f"{self.url}/{name}"
+
+    def read_text(self, name: str) -> bytes | None:
+        """Give back the bytes of a small text, None when it is not there."""
+        with self._translated(name):
+            try:
+                return bytes(self._filesystem.cat_file(self._path(name)))
+            except FileNotFoundError:
+                if not self._has_bucket():
+                    raise
+                return None
+
+    def texts(self) -> Iterator[str]:
+        """Name all texts below the URL."""
+        with self._translated(""):
+            self._filesystem.invalidate_cache()
+            start = len(self._root) + 1
+            for path in sorted(self._filesystem.find(self._root)):
+                if path.endswith(".json"):
+                    yield path[start:]
 
     def discard(self, name: str) -> None:
         """Remove an object, and what killed uploads left of it; one that is not there is no error."""

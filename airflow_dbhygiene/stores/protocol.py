@@ -64,8 +64,20 @@ class Store(Protocol):
     def fetch(self, name: str, sha256: str, size: int) -> AbstractContextManager[Archived]:
         """Bring an object back whole, and refuse it unless it is what was written."""
 
+    def protect(self, name: str) -> None:
+        """Keep an object from being changed or removed, for as long as the policy asks, if it does."""
+
+    def unprotected(self, name: str) -> str | None:
+        """Say what is wrong with an object's protection; None when it is as the policy asks."""
+
     def write_text(self, name: str, text: str) -> str:
         """Put a small text beside the objects; give its address."""
+
+    def read_text(self, name: str) -> bytes | None:
+        """Give back the bytes of such a text, None when it is not there."""
+
+    def texts(self) -> Iterator[str]:
+        """Name all such texts below the URL."""
 
     def discard(self, name: str) -> None:
         """Remove an object; one that is not there is no error."""

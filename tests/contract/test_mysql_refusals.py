@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import MySQLdb
 import pytest
 
 from airflow_dbhygiene.databases.mysql import MySqlDatabase, walk
 from airflow_dbhygiene.databases.protocol import Column, Selection
 from airflow_dbhygiene.errors import PlanRefused, PolicyInvalid, PrivilegeMissing, ReadOnlyServer
-from airflow_dbhygiene.policy import Matching, OlderThan
+from airflow_dbhygiene.policy import Guard, Matching, OlderThan, Pace
 from airflow_dbhygiene.policy.names import TableName
 from tests.mysql_job import EVENTS, MySqlJob
 from tests.servers.mysql import MySqlServer
@@ -99,6 +100,24 @@ def test_foreign_keys_of_other_schemas_with_odd_names(job: MySqlJob, any_mysql: 
         any_mysql.drop_database("odd db-é")
 
 
+def test_foreign_keys_that_point_at_a_table_with_an_odd_name(job: MySqlJob, any_mysql: MySqlServer) -> None:
+    """InnoDB's own views spell such a name in another way on MariaDB."""
+    any_mysql.drop_database("my-shop é")
+    any_mysql.create_database("my-shop é")
+    try:
+        job.execute("CREATE TABLE `my-shop é`.`ev$nts` LIKE events")
+        job.execute("INSERT INTO `my-shop é`.`ev$nts` SELECT * FROM events")
+        job.execute("ANALYZE TABLE `my-shop é`.`ev$nts`")
+        job.execute(
+            "CREATE TABLE child (e bigint, CONSTRAINT fk FOREIGN KEY (e) REFERENCES `my-shop é`.`ev$nts` (id)"
+            " ON DELETE CASCADE)"
+        )
+        refused(job, "foreign key fk of .* is ON DELETE CASCADE", table='"my-shop é"."ev$nts"')
+    finally:
+        job.execute("DROP TABLE IF EXISTS child")
+        any_mysql.drop_database("my-shop é")
+
+
 @pytest.mark.parametrize("children", ["skip", "refuse"])
 def test_rows_with_children_can_be_left_out(job: MySqlJob, children: str) -> None:
     """With children "skip" a row that another points at stays."""
@@ -126,17 +145,35 @@ def test_missing_rights_are_named_with_their_grants(job: MySqlJob, any_mysql: My
     """Without PROCESS and TRIGGER dangers are invisible: no plan then. With the grants that are named, all works."""
     schema = job.parameters["database"]
     poor = limited(job, any_mysql, f"SELECT, DELETE ON `{schema}`.*")
+    policy = poor.policy(
+        reclaim="optimize", guard=Guard(max_fraction=1, min_chunk_rows=1_000, max_optimize_bytes=10**9)
+    )
     with pytest.raises(PrivilegeMissing) as refusal:
-        poor.plan(poor.policy())
+        poor.plan(policy)
     named = str(refusal.value).split("GRANT ")[1:]
-    assert [part.partition(" ON ")[0] for part in named] == ["TRIGGER", "PROCESS"]
+    local = ["OPTIMIZE_LOCAL_TABLE"] if any_mysql.flavour == "mysql" else []
+    assert [part.partition(" ON ")[0] for part in named] == ["TRIGGER, INSERT", "PROCESS", *local]
     for statement in named:
         any_mysql.execute("GRANT " + statement.partition(";")[0])
     with pytest.raises(PrivilegeMissing) as refusal:
-        poor.run(poor.policy(reclaim="none"))
+        poor.run(policy)
     for statement in str(refusal.value).partition("runs once: ")[2].split(";"):
         if statement.strip():
             any_mysql.execute(statement)
+    certificate = poor.run(policy)
+    assert (certificate["state"], certificate["reclaim"]["action"]) == ("done", "optimize")
+
+
+def test_without_reclaim_nothing_is_ever_inserted(job: MySqlJob, any_mysql: MySqlServer) -> None:
+    """The rights that the plan then asks for are enough."""
+    schema = job.parameters["database"]
+    poor = limited(
+        job, any_mysql, f"SELECT, DELETE, TRIGGER ON `{schema}`.events", "PROCESS ON *.*", "ALL ON dbhygiene.*",
+        f"CREATE TEMPORARY TABLES ON `{schema}`.*",
+    )  # fmt: skip
+    job.execute("CREATE DATABASE dbhygiene")
+    with pytest.raises(PrivilegeMissing, match="GRANT INSERT ON"):
+        poor.plan(poor.policy(reclaim="analyze"))
     assert poor.run(poor.policy(reclaim="none"))["state"] == "done"
 
 
@@ -223,6 +260,35 @@ def test_an_index_on_age_alone_will_do(job: MySqlJob) -> None:
     )
     job.execute(f"ALTER TABLE `{schema}`.events {hide}")
     assert chosen() == ("id",)
+
+
+def test_a_replica_lag_that_nobody_can_tell(job: MySqlJob) -> None:
+    """The plan says so, not the purge."""
+    refused(job, "max_replica_lag_seconds: a primary of MySQL or MariaDB cannot", pace=Pace(max_replica_lag_seconds=5))
+
+
+def test_a_child_that_may_not_be_read(job: MySqlJob, any_mysql: MySqlServer) -> None:
+    """Whether its rows point at stale ones could not be seen, nor whether it has an index."""
+    database = job.parameters["database"]
+    job.execute("CREATE TABLE child (e bigint, CONSTRAINT follows FOREIGN KEY (e) REFERENCES events (id))")
+    rights = f"SELECT, DELETE, INSERT, TRIGGER ON `{database}`.events"
+    poor = limited(job, any_mysql, rights, "PROCESS ON *.*")
+    refused(poor, "follows of .*child.* has no index on .*, or the user may not see it: .*GRANT SELECT ON .*child")
+    any_mysql.execute(f"GRANT SELECT ON `{database}`.child TO limited@'127.0.0.1'")
+    assert poor.plan(poor.policy()).stale_rows == 3_000
+
+
+def test_a_foreign_key_without_an_index(job: MySqlJob, any_mysql: MySqlServer) -> None:
+    """MariaDB lets one drop it while keys are not checked; MySQL does not."""
+    job.execute("CREATE TABLE child (e bigint, CONSTRAINT follows FOREIGN KEY (e) REFERENCES events (id))")
+    with job.open() as connection, connection.cursor() as cursor:
+        cursor.execute("SET foreign_key_checks = 0")
+        if any_mysql.flavour == "mysql":
+            with pytest.raises(MySQLdb.OperationalError, match="needed in a foreign key"):
+                cursor.execute("ALTER TABLE child DROP KEY follows")
+            return
+        cursor.execute("ALTER TABLE child DROP KEY follows")
+    refused(job, "follows of .*child.* has no index on .*: each deleted row would scan that table")
 
 
 def test_an_age_needs_its_zone(job: MySqlJob) -> None:

@@ -1,1 +1,1 @@
-"""`make demo`: real flights leave a real PostgreSQL for a real S3 server, by way of a real Airflow."""
+"""`make demo`: real flights leave a real server for a real S3 server, by way of a real Airflow."""

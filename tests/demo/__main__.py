@@ -1,4 +1,7 @@
-"""Archive and purge real flights before your eyes. `KEEP=1` leaves all servers up until Ctrl-C."""
+"""Archive and purge real flights before your eyes.
+
+`DB=mariadb` and `DB=mysql` do so there; `KEEP=1` leaves all servers up until Ctrl-C.
+"""
 
 import contextlib
 import json
@@ -10,11 +13,10 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-import psycopg
-
-from tests.demo.months import flights, in_archive, in_table
+from tests.demo.months import flights, in_archive
 from tests.demo.outcome import Outcome
-from tests.demo.run import CUTOFF, DAG_ID, RunFailed, run_dag
+from tests.demo.run import CUTOFF, RunFailed, run_dag
+from tests.demo.shop import SHOPS
 from tests.demo.stage import Stage, set_up
 from tests.demo.terminal import Terminal
 
@@ -27,10 +29,14 @@ def main() -> int:
     started = time.monotonic()
     RESULT.unlink(missing_ok=True)
     terminal = Terminal()
+    kind = os.environ.get("DB") or next(iter(SHOPS))
+    if kind not in SHOPS:
+        terminal.say(f"✗ DB={kind} is unknown: take one of {', '.join(SHOPS)}.", style="red")
+        return 2
     for each in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, _interrupted)
     try:
-        with set_up(terminal) as stage:
+        with set_up(kind, terminal) as stage:
             terminal.say(f"  watch it: {_address(stage)}")
             well = _play(stage, terminal, started)
             kept = os.environ.get("KEEP") == "1"
@@ -63,21 +69,20 @@ def _play(stage: Stage, terminal: Terminal, started: float) -> bool:
 
 
 def _perform(stage: Stage, terminal: Terminal, started: float) -> Outcome:
-    with psycopg.connect(stage.shop, autocommit=True) as shop:
-        stale, young = in_table(shop, _STALE), in_table(shop, f"NOT {_STALE}")
-        before = time.monotonic()
-        run = run_dag(stage, terminal, flights(stale))
-        after = time.monotonic()
-        terminal.done(
-            f"Airflow ran {DAG_ID}: {len(run.tasks)} tasks, {run.certificate['chunks']} chunks", after - before
-        )
-        with tempfile.TemporaryDirectory(prefix="dbhygiene-demo-") as folder, terminal.step("reading the archive back"):
-            objects = _fetch_objects(stage, Path(folder))
-            archived, left = in_archive(Path(folder)), in_table(shop, "true")
+    shop = stage.shop
+    stale, young = shop.months(_STALE), shop.months(f"NOT {_STALE}")
+    before = time.monotonic()
+    run = run_dag(stage, terminal, flights(stale))
+    after = time.monotonic()
+    chunks = run.certificate["chunks"]
+    terminal.done(f"Airflow ran {stage.dag}: {len(run.tasks)} tasks, {chunks} chunks", after - before)
+    with tempfile.TemporaryDirectory(prefix="dbhygiene-demo-") as folder, terminal.step("reading the archive back"):
+        objects = _fetch_objects(stage, Path(folder))
+        archived, left = in_archive(Path(folder)), shop.months("true")
     finished = time.monotonic()
     terminal.done(f"DuckDB read {len(objects)} objects that S3 gave back", finished - after)
     seconds = {**stage.seconds, "run": after - before, "read_back": finished - after, "total": finished - started}
-    return Outcome(stale, young, archived, left, objects, run, seconds)
+    return Outcome(shop.table, stale, young, archived, left, objects, run, seconds)
 
 
 def _fetch_objects(stage: Stage, folder: Path) -> dict[str, int]:
@@ -96,7 +101,7 @@ def _fetch_objects(stage: Stage, folder: Path) -> dict[str, int]:
 def _keep(stage: Stage, terminal: Terminal) -> None:
     """Tell where everything is, and wait."""
     terminal.say("KEEP=1: everything stays up until you press Ctrl-C.")
-    terminal.say(f"  database  {stage.shop}")
+    terminal.say(f"  database  {stage.shop.url}")
     terminal.say(f"  archive   s3://{stage.s3.bucket} at {stage.s3.endpoint_url}")
     terminal.say(f"  S3 keys   {stage.s3.access_key} / {stage.s3.secret_key}")
     with contextlib.suppress(KeyboardInterrupt):
@@ -106,7 +111,7 @@ def _keep(stage: Stage, terminal: Terminal) -> None:
 
 def _address(stage: Stage) -> str:
     airflow = stage.airflow
-    return f"{airflow.url}/dags/{DAG_ID} as admin, password {airflow.passwords['admin']}"
+    return f"{airflow.url}/dags/{stage.dag} as admin, password {airflow.passwords['admin']}"
 
 
 def _interrupted(*_: object) -> NoReturn:

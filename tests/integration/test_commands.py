@@ -9,18 +9,20 @@ import os
 import subprocess
 import sys
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from airflow_dbhygiene.policy import Parquet
 from tests.job import STALE_EVENTS, Job
 
 AIRFLOW = Path(sys.executable).with_name("airflow")
 
 
 @pytest.fixture
-def airflow(job: Job, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+def airflow(job: Job, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Commands:
     """Give a function that runs a command on the job's database, in this process, and gives what it printed."""
     monkeypatch.setenv("AIRFLOW_CONN_SHOP_PG", job.dsn)
     with warnings.catch_warnings():
@@ -29,13 +31,26 @@ def airflow(job: Job, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
 
         parser = get_parser()
 
-    def run(*command: str) -> str:
-        parsed = parser.parse_args(["dbhygiene", *command, "--conn-id", "shop_pg"])
-        capsys.readouterr()
-        parsed.func(parsed)
-        return capsys.readouterr().out
+    return Commands(parser, capsys)
 
-    return run
+
+@dataclass(frozen=True)
+class Commands:
+    """Runs commands on the job's database."""
+
+    parser: Any
+    capsys: pytest.CaptureFixture[str]
+
+    def __call__(self, *command: str) -> str:
+        """Run one, and give what it printed."""
+        parsed = self.parser.parse_args(["dbhygiene", *command, "--conn-id", "shop_pg"])
+        self.printed()
+        parsed.func(parsed)
+        return self.printed()
+
+    def printed(self) -> str:
+        """Give what was printed since the last time."""
+        return self.capsys.readouterr().out
 
 
 def rows_of(output: str) -> list[dict[str, str]]:
@@ -44,7 +59,7 @@ def rows_of(output: str) -> list[dict[str, str]]:
     return rows
 
 
-def test_a_hold_from_the_command_line(job: Job, airflow: Any, tmp_path: Path) -> None:
+def test_a_hold_from_the_command_line(job: Job, airflow: Commands, tmp_path: Path) -> None:
     """Placed, listed as a table and as JSON, obeyed, released, listed no more."""
     (tmp_path / "keys").write_text("17\n18\n")
     keys = ("--key", "16", "--keys-from", str(tmp_path / "keys"))
@@ -61,14 +76,14 @@ def test_a_hold_from_the_command_line(job: Job, airflow: Any, tmp_path: Path) ->
     assert len(rows_of(airflow("hold", "list", "--released", "-o", "json"))) == 1
 
 
-def test_keys_from_the_standard_input(airflow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_from_the_standard_input(airflow: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
     """A list from another program."""
     monkeypatch.setattr(sys, "stdin", io.StringIO("1\n2\n"))
     place = ("hold", "place", "--table", "public.events", "--reason", "case 7", "--keys-from", "-", "-o", "json")
     assert rows_of(airflow(*place))[0]["rows_now"] == "2"
 
 
-def test_pauses_and_runs_from_the_command_line(job: Job, airflow: Any) -> None:
+def test_pauses_and_runs_from_the_command_line(job: Job, airflow: Commands) -> None:
     """A pause is placed, listed and lifted; a run is told in one line."""
     certificate = job.run(job.policy())
     airflow("pause", "table:public.events", "--reason", "month end", "--by", "finance")
@@ -82,7 +97,7 @@ def test_pauses_and_runs_from_the_command_line(job: Job, airflow: Any) -> None:
     assert rows_of(airflow("runs", "--policy", "other", "-o", "json")) == []
 
 
-def test_what_is_wrong_is_told_in_a_line(airflow: Any) -> None:
+def test_what_is_wrong_is_told_in_a_line(airflow: Commands) -> None:
     """No traceback: the error's name and its sentence, and an exit code that is not zero."""
     with pytest.raises(SystemExit, match=r"^NotFound: hold 'nothing' is not in this database's ledger"):
         airflow("hold", "release", "nothing")
@@ -99,3 +114,21 @@ def test_airflow_itself_knows_the_commands(tmp_path: Path) -> None:
         [AIRFLOW, "dbhygiene", "runs", "--conn-id", "nowhere"], env=env, capture_output=True, text=True, check=False
     )
     assert (unknown.returncode, "'nowhere': Airflow knows no such connection" in unknown.stderr) == (1, True)
+
+
+def test_an_archive_is_verified_from_the_command_line(job: Job, airflow: Commands) -> None:
+    """A sound archive exits with 0; a damaged one prints every fault and exits with 1, by the ledger or the store."""
+    policy = job.policy(archive=Parquet(f"file://{job.folder}"))
+    certificate = job.run(policy)
+    for what in (("--policy", "events"), ("--run", certificate["run"]), ("--url", policy.archive.url)):
+        assert airflow("verify-archive", *what) == ""
+    for chunk in (0, 2):
+        (job.folder / certificate["chunk_list"][chunk]["objects"][0]["name"]).unlink()
+    for what in (("--policy", "events"), ("--url", policy.archive.url)):
+        with pytest.raises(SystemExit) as exit_:
+            airflow("verify-archive", *what, "-o", "json")
+        assert exit_.value.code == 1
+        faults = rows_of(airflow.printed())
+        assert ["is missing" in fault["fault"] for fault in faults] == [True, True]
+    with pytest.raises(SystemExit, match=r"^PolicyInvalid: say what to verify"):
+        airflow("verify-archive")

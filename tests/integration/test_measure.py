@@ -80,7 +80,8 @@ def test_dead_rows_are_those_of_the_statistics(job: Job) -> None:
 
 def test_sizes_are_the_servers(job: Job) -> None:
     """With the partitions' own, where there are any."""
-    found = clutter(job, {"table_bytes": 1, "index_bytes": 10**12})
+    found = clutter(job, {"table_bytes": 1, "index_bytes": 10**12, "disk_bytes": 10**12})
+    assert found.measured["disk_bytes"] == job.one("SELECT pg_total_relation_size('events')")
     assert found.measured["table_bytes"] == job.one("SELECT pg_table_size('events')")
     assert found.measured["index_bytes"] == job.one("SELECT pg_indexes_size('events')")
     assert found.reached == ("table_bytes",)
@@ -89,6 +90,33 @@ def test_sizes_are_the_servers(job: Job) -> None:
         "CREATE TABLE part PARTITION OF parted DEFAULT; INSERT INTO parted SELECT id, at FROM events; ANALYZE parted"
     )
     assert clutter(job, {"table_bytes": 1}, table="public.parted").measured["table_bytes"] > 400_000
+
+
+@pytest.mark.parametrize("name", ["dead_tuples", "dead_ratio"])
+def test_lost_statistics_are_refused(job: Job, name: str) -> None:
+    """After a crash they begin at zero, and zero dead tuples would call the table clean."""
+    job.execute("ALTER TABLE events SET (autovacuum_enabled = false)")
+    job.execute("DELETE FROM events WHERE id % 2 = 0; DELETE FROM events WHERE id = 1")
+    job.execute("SELECT pg_stat_force_next_flush(), pg_stat_reset_single_table_counters('events'::regclass)")
+    with pytest.raises(PlanRefused, match=r"statistics are lost.*run ANALYZE"):
+        clutter(job, {name: 0.5})
+    job.execute("DELETE FROM events WHERE id = 3")
+    with pytest.raises(PlanRefused, match="statistics are lost"):
+        clutter(job, {name: 0.5})
+    assert clutter(job, {"disk_bytes": 1}).is_above
+    job.execute("ANALYZE events")
+    assert clutter(job, {name: 0.5}).is_above
+    job.execute("DELETE FROM events")
+    job.execute("VACUUM (TRUNCATE false) events")
+    assert not clutter(job, {name: 0.1}).is_above
+
+
+@pytest.mark.parametrize("name", ["free_bytes", "free_ratio", "history_list_length"])
+def test_what_is_of_mysql_is_refused_by_name(job: Job, name: str) -> None:
+    """Zero for ever would call every table clean."""
+    known = "stale_rows, oldest_age_seconds, dead_tuples, dead_ratio, table_bytes, index_bytes, disk_bytes"
+    with pytest.raises(PolicyInvalid, match=f"at_least.{name} is not measured on postgresql: take {known}"):
+        clutter(job, {"stale_rows": 1, name: 1})
 
 
 def test_one_of_several_limits_is_enough(job: Job) -> None:

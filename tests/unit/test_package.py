@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import airflow_dbhygiene
+from airflow_dbhygiene.ledger.migrations import VERSION
 
 HEAVY = ("pyarrow", "adbc_driver_manager", "adbc_driver_postgresql", "psycopg", "s3fs", "sqlglot", "numpy")
 PROCESSED = ("policy", "dag", "operators", "sensors", "triggers", "connections", "provider_info", "errors", "version")
@@ -68,5 +69,6 @@ def test_no_file_names_a_machine() -> None:
 
 def test_the_ledger_scripts_are_packaged() -> None:
     """A wheel without its migrations would fail at the first plan."""
-    folder = resources.files("airflow_dbhygiene.ledger") / "sql" / "postgresql"
-    assert [path.name[:5] for path in folder.iterdir()] == ["0001_"]
+    for engine in ("postgresql", "mysql"):
+        folder = resources.files("airflow_dbhygiene.ledger") / "sql" / engine
+        assert sorted(path.name[:5] for path in folder.iterdir()) == [f"{n:04}_" for n in range(1, VERSION + 1)]

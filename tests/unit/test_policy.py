@@ -89,7 +89,7 @@ BAD: list[tuple[dict[str, Any], str, str, str]] = [
     ({"pace": {"zone": "Mars/Olympus"}}, "pace.zone", "'Mars/Olympus'", "IANA"),
     ({"pace": {"max_pause_seconds": 0}}, "pace.max_pause_seconds", "0", "greater than 0"),
     ({"children": "cascade"}, "children", "'cascade'", "'refuse' or 'skip'"),
-    ({"reclaim": "full"}, "reclaim", "'full'", "'vacuum', 'analyze' or 'none'"),
+    ({"reclaim": "full"}, "reclaim", "'full'", "'vacuum', 'analyze', 'optimize' or 'none'"),
     ({"owner": ""}, "owner", "''", "at least 1 character"),
     ({"tags": "cold"}, "tags", "'cold'", "tuple"),
     ({"notify": [{"path": "no path!"}]}, "notify.0.path", "'no path!'", "pattern"),

@@ -1,21 +1,33 @@
-"""MySQL from 8.0 and MariaDB from 10.6. One room per question: catalog, walk, rows, purge, load."""
+"""MySQL from 8.0 and MariaDB from 10.6. One room per question: catalog, walk, rows, purge, clutter, load, reclaim."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from airflow_dbhygiene.databases.mysql import catalog, keys, load, privileges, purge, restore, rows, walk
+from airflow_dbhygiene.databases.mysql import (
+    catalog,
+    clutter,
+    keys,
+    load,
+    privileges,
+    purge,
+    reclaim,
+    restore,
+    rows,
+    walk,
+)
 from airflow_dbhygiene.databases.mysql.session import Connections, MySqlSession
-from airflow_dbhygiene.databases.mysql.writing import quoted
+from airflow_dbhygiene.databases.mysql.writing import listed, quoted, spelled
 from airflow_dbhygiene.errors import StatementTimedOut
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     import pyarrow as pa
 
     from airflow_dbhygiene.databases.protocol import Bound, Selection, Span
+    from airflow_dbhygiene.policy.names import TableName
 
 _CHANGING = "dbhygiene.migration"
 _CHANGING_SECONDS = 10
@@ -51,12 +63,14 @@ class MySqlDatabase:
     delete = staticmethod(purge.delete)
     delete_carefully = staticmethod(purge.delete_carefully)
     restore_rows = staticmethod(restore.restore_rows)
-    table_sizes = staticmethod(load.table_sizes)
-    oldest_age_seconds = staticmethod(load.oldest_age_seconds)
+    measures = clutter.MEASURES
+    measure = staticmethod(clutter.measure)
+    oldest_age_seconds = staticmethod(clutter.oldest_age_seconds)
     replica_lag_seconds = staticmethod(load.replica_lag_seconds)
     clock = staticmethod(load.clock)
-    vacuum = staticmethod(load.vacuum)
-    analyze = staticmethod(load.analyze)
+    vacuum = staticmethod(reclaim.vacuum)
+    analyze = staticmethod(reclaim.analyze)
+    optimize = staticmethod(reclaim.optimize)
     quoted = staticmethod(quoted)
 
     def __init__(self, connect: Callable[[], Any]) -> None:
@@ -100,6 +114,11 @@ class MySqlDatabase:
     def ledger_grant(session: MySqlSession) -> str:
         """Give the statements by which an administrator makes the ledger's database for us."""
         return f"CREATE DATABASE IF NOT EXISTS dbhygiene; GRANT ALL ON dbhygiene.* TO {privileges.user(session)};"
+
+    @staticmethod
+    def index_advice(table: TableName, columns: Sequence[str]) -> str:
+        """Give the statement that makes an index without keeping others out."""
+        return f"ALTER TABLE {spelled(table)} ADD INDEX ({listed(columns)}), ALGORITHM=INPLACE, LOCK=NONE"
 
     @staticmethod
     def give_way(session: MySqlSession, seconds: float) -> None:

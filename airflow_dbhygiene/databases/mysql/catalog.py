@@ -9,6 +9,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_dbhygiene.databases.mysql import catalog_sql, privileges
+from airflow_dbhygiene.databases.mysql.load import NO_LAG
 from airflow_dbhygiene.databases.mysql.types import BYTES, FLOATS, LABELS, SHAPES, form_of, kind_of
 from airflow_dbhygiene.databases.mysql.writing import listed, spelled
 from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Column, Facts, Server
@@ -84,11 +85,11 @@ def inspect(session: MySqlSession, policy: Policy) -> Facts:
     """
     name = policy.table_name
     table = _table(session, name)
-    privileges.check(session, name)
+    privileges.check(session, policy)
     columns, lossy = _columns(session, policy)
     indexes = indexes_of(session, name)
     key = next((index for index in indexes if index.name == "PRIMARY"), None)
-    refusals = (*_refusals(session, name, table, columns, key), *lossy)
+    refusals = (*_refusals(session, policy, table, columns, key), *lossy)
     return Facts(
         name=name,
         columns=columns,
@@ -120,7 +121,7 @@ def foreign_keys(session: MySqlSession, table: TableName) -> tuple[ForeignKey, .
     """Give the foreign keys of any table, in any schema, that point at ours."""
     prefix = "innodb_sys_foreign" if session.flavour.mariadb else "innodb_foreign"
     statement = catalog_sql.FOREIGN_KEYS.format(foreign=prefix, foreign_columns=f"{prefix}_cols")
-    rows = session.execute(statement, ("/".join(_encoded(session, table)),))
+    rows = session.execute(statement, ("/".join(encoded(session, table)),))
     return tuple(_foreign_key(session, list(group)) for _, group in groupby(rows, key=lambda row: str(row[0])))
 
 
@@ -135,7 +136,8 @@ def _foreign_key(session: MySqlSession, rows: list[tuple[Any, ...]]) -> ForeignK
     )  # fmt: skip
 
 
-def _encoded(session: MySqlSession, table: TableName) -> tuple[str, str]:
+def encoded(session: MySqlSession, table: TableName) -> tuple[str, str]:
+    """Give a table's name as InnoDB's own views spell it."""
     if not session.flavour.mariadb:
         return table.schema, table.table
     schema, name = session.execute(catalog_sql.ENCODE_NAME, (table.schema, table.table))[0]
@@ -189,15 +191,18 @@ def _ddl(session: MySqlSession, name: TableName) -> str:
 
 
 def _refusals(
-    session: MySqlSession, name: TableName, table: dict[str, Any], columns: tuple[Column, ...], key: Index | None
+    session: MySqlSession, policy: Policy, table: dict[str, Any], columns: tuple[Column, ...], key: Index | None
 ) -> Iterator[str]:
+    name = policy.table_name
     yield from _kind_refusals(table)
     yield from _key_refusals(columns, key)
     for (trigger,) in session.execute(catalog_sql.DELETE_TRIGGERS, (name.schema, name.table)):
         yield f"trigger {trigger} fires on DELETE and could change other rows: drop it."
     for foreign_key in foreign_keys(session, name):
         yield from _foreign_key_refusals(foreign_key)
-    yield from _cluster_refusals(session)
+    yield from cluster_refusals(session)
+    if policy.pace.max_replica_lag_seconds is not None:
+        yield NO_LAG
 
 
 def _kind_refusals(table: dict[str, Any]) -> Iterator[str]:
@@ -238,7 +243,8 @@ def _foreign_key_refusals(foreign_key: ForeignKey) -> Iterator[str]:
         )
 
 
-def _cluster_refusals(session: MySqlSession) -> Iterator[str]:
+def cluster_refusals(session: MySqlSession) -> Iterator[str]:
+    """Say why a server that shares its changes in this way is not to be cleaned."""
     log_bin, binlog_format = session.execute("SELECT @@log_bin, @@binlog_format")[0]
     if log_bin and binlog_format == "STATEMENT":
         yield "the server's binlog_format is STATEMENT, which replays deletes by their text: set it to ROW."

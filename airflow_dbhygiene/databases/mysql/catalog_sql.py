@@ -47,7 +47,10 @@ WHERE f.ref_name = %s ORDER BY f.id, c.pos
 """
 
 # MariaDB keeps these names as it names files: my@0020shop/flights.
-ENCODE_NAME: Final = "SELECT CAST(CONVERT(%s USING filename) AS CHAR), CAST(CONVERT(%s USING filename) AS CHAR)"
+ENCODE_NAME: Final = """
+SELECT CONVERT(CAST(CONVERT(%s USING filename) AS BINARY) USING utf8mb4),
+       CONVERT(CAST(CONVERT(%s USING filename) AS BINARY) USING utf8mb4)
+"""
 DECODE_NAME: Final = """
 SELECT CONVERT(CONVERT(CAST(%s AS BINARY) USING filename) USING utf8mb4),
        CONVERT(CONVERT(CAST(%s AS BINARY) USING filename) USING utf8mb4)

@@ -13,26 +13,34 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from airflow_dbhygiene.databases.mysql.session import MySqlSession
+    from airflow_dbhygiene.policy.model import Policy
     from airflow_dbhygiene.policy.names import TableName
 
 _LINE = re.compile(r"(?P<verb>GRANT|REVOKE) (?P<rights>.+?) ON (?:TABLE )?(?P<scope>\S.*?) (?:TO|FROM) ")
 _ON_ALL = "*.*"
+_LOCAL = "OPTIMIZE_LOCAL_TABLE"
+"""The right to OPTIMIZE without telling the replicas, which MySQL asks for from 8.4 on."""
 
 
-def check(session: MySqlSession, table: TableName) -> None:
+def check(session: MySqlSession, policy: Policy) -> None:
     """Refuse a user who cannot see or do all that a purge needs.
 
     :raises PrivilegeMissing: with the statements that an administrator must run
     """
-    lines = tuple(_lines(session))
-    missing = [right for right in ("SELECT", "DELETE", "TRIGGER") if not _holds(lines, right, table)]
+    lines, table = tuple(_lines(session)), policy.table_name
+    needed = ("SELECT", "DELETE", "TRIGGER", *(("INSERT",) if policy.reclaim != "none" else ()))
+    missing = [right for right in needed if not _holds(lines, right, table)]
     statements = [f"GRANT {', '.join(missing)} ON {spelled(table)} TO {user(session)};"] if missing else []
-    if not any(line.verb == "GRANT" and line.scope == _ON_ALL and line.names("PROCESS") for line in lines):
+    everywhere = frozenset().union(*(line.rights for line in lines if (line.verb, line.scope) == ("GRANT", _ON_ALL)))
+    if not everywhere & {"PROCESS", "ALL PRIVILEGES"}:
         statements.append(f"GRANT PROCESS ON *.* TO {user(session)};")
+    if policy.reclaim == "optimize" and _LOCAL not in everywhere and _has_right(session, _LOCAL):
+        statements.append(f"GRANT {_LOCAL} ON *.* TO {user(session)};")
     if statements:
         message = (
             f"user {user(session)} lacks rights. Without TRIGGER and PROCESS the triggers of {table}, and foreign keys "
-            f"of other schemas, are invisible and act all the same: {' '.join(statements)}"
+            f"of other schemas, are invisible and act all the same; INSERT is what the server asks of whoever renews "
+            f"statistics or rebuilds (unless reclaim is 'none'): {' '.join(statements)}"
         )
         raise PrivilegeMissing(message)
 
@@ -71,6 +79,10 @@ def _statements(session: MySqlSession) -> Iterator[str]:
         yield from ("SHOW GRANTS", "SHOW GRANTS FOR CURRENT_ROLE")
     else:
         yield f"SHOW GRANTS FOR CURRENT_USER() USING {roles}"
+
+
+def _has_right(session: MySqlSession, right: str) -> bool:
+    return any(str(row[0]).upper() == right for row in session.execute("SHOW PRIVILEGES"))
 
 
 def _holds(lines: tuple[_Line, ...], right: str, table: TableName) -> bool:

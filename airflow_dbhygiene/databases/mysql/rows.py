@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import io
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -110,11 +111,15 @@ def encode_keys(_: Selection, rows: pa.Table) -> bytes:
 def differing(session: MySqlSession, selection: Selection, rows: pa.Table) -> tuple[int, int]:
     """Load rows beside the table and let the server digest them as it digests its own.
 
+    Columns that the rows lack are not compared.
+
     :returns: how many rows the server could compare (the others have changed since), and how many of them differ
     """
-    with session.transaction(), beside(session, rows, selection.columns) as check:
+    shown = replace(selection, columns=tuple(each for each in selection.columns if each.name in rows.column_names))
+    with session.transaction(), beside(session, rows, shown.columns) as check:
+        expected = f"archived.{_VERSION}" if shown == selection else version_sql(shown, "hot.")
         compared, equal = session.execute(
-            f"SELECT count(*), coalesce(sum({version_sql(selection, 'archived.')} <=> archived.{_VERSION}), 0)"
+            f"SELECT count(*), coalesce(sum({version_sql(shown, 'archived.')} <=> {expected}), 0)"
             f" FROM {check} AS archived JOIN {spelled(selection.table)} AS hot ON {same_key(selection, 'archived')}"
             f" WHERE {version_sql(selection, 'hot.')} = archived.{_VERSION}"
         )[0]

@@ -64,7 +64,12 @@ def translate(error: Exception) -> errors.HygieneError:
         return errors.DatabaseUnavailable(f"the database did not answer: {text}. Is it up, and its address right?")
     if number in _LOGIN:
         return errors.PrivilegeMissing(f"the database refused the login: {text}. Correct the Airflow connection.")
-    return _kind_of(number)(f"{text} (error {number})")
+    return error_of(number, f"{text} (error {number})")
+
+
+def error_of(number: int, message: str) -> errors.HygieneError:
+    """Make ours of an error of the server's, by its number."""
+    return _kind_of(number)(message)
 
 
 def _kind_of(number: int) -> type[errors.HygieneError]:

@@ -1,4 +1,4 @@
-"""PostgreSQL, versions 14 to 18. One room per question: catalog, walk, rows, purge, load."""
+"""PostgreSQL, versions 14 to 18. One room per question: catalog, walk, rows, purge, clutter, load, reclaim."""
 
 from __future__ import annotations
 
@@ -7,16 +7,28 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from airflow_dbhygiene.databases.postgres import catalog, keys, load, pairs, purge, restore, rows, walk
+from airflow_dbhygiene.databases.postgres import (
+    catalog,
+    clutter,
+    keys,
+    load,
+    pairs,
+    purge,
+    reclaim,
+    restore,
+    rows,
+    walk,
+)
 from airflow_dbhygiene.databases.postgres.session import Connections, PostgresSession
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     import psycopg
     import pyarrow as pa
 
     from airflow_dbhygiene.databases.protocol import Bound, Selection, Span
+    from airflow_dbhygiene.policy.names import TableName
 
 __all__ = ["PostgresDatabase", "PostgresSession"]
 
@@ -49,12 +61,14 @@ class PostgresDatabase:
     delete = staticmethod(purge.delete)
     delete_carefully = staticmethod(purge.delete_carefully)
     restore_rows = staticmethod(restore.restore_rows)
-    table_sizes = staticmethod(load.table_sizes)
-    oldest_age_seconds = staticmethod(load.oldest_age_seconds)
+    measures = clutter.MEASURES
+    measure = staticmethod(clutter.measure)
+    oldest_age_seconds = staticmethod(clutter.oldest_age_seconds)
     replica_lag_seconds = staticmethod(load.replica_lag_seconds)
     clock = staticmethod(load.clock)
-    vacuum = staticmethod(load.vacuum)
-    analyze = staticmethod(load.analyze)
+    vacuum = staticmethod(reclaim.vacuum)
+    analyze = staticmethod(reclaim.analyze)
+    optimize = staticmethod(reclaim.optimize)
 
     def __init__(self, connect: Callable[[], psycopg.Connection[tuple[object, ...]]]) -> None:
         self._connections = Connections(connect)
@@ -91,6 +105,11 @@ class PostgresDatabase:
     def ledger_grant(session: PostgresSession) -> str:
         """Give the statement by which an administrator makes the ledger's schema for us."""
         return f"CREATE SCHEMA IF NOT EXISTS dbhygiene AUTHORIZATION {session.connection.info.user};"
+
+    @staticmethod
+    def index_advice(table: TableName, columns: Sequence[str]) -> str:
+        """Give the statement that makes an index without keeping others out."""
+        return f"CREATE INDEX CONCURRENTLY ON {table} ({', '.join(columns)})"
 
     @staticmethod
     def give_way(session: PostgresSession, seconds: float) -> None:

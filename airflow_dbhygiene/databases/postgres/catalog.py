@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg import sql
 
 from airflow_dbhygiene.databases.postgres import catalog_sql
+from airflow_dbhygiene.databases.postgres.reclaim import NO_OPTIMIZE
 from airflow_dbhygiene.databases.postgres.types import TypeFact, form_of
 from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Column, Facts, Server
 from airflow_dbhygiene.errors import NotFound, ReadOnlyServer
@@ -207,7 +208,9 @@ def _privilege_refusals(session: PostgresSession, policy: Policy, oid: int, key:
         yield f"role {role} lacks rights on it: GRANT SELECT, DELETE, UPDATE ({column}) ON {name} TO {role};"
     if not temporary:
         yield f"role {role} may not create temporary tables: GRANT TEMPORARY ON DATABASE {database} TO {role};"
-    if not maintain and policy.reclaim != "none":
+    if policy.reclaim == "optimize":
+        yield NO_OPTIMIZE
+    elif not maintain and policy.reclaim != "none":
         yield (
             f"role {role} may not {policy.reclaim} it, which only its owner may: GRANT MAINTAIN ON {name} TO {role}; "
             f"(PostgreSQL 17), or set the policy's reclaim to 'none' and leave it to autovacuum."

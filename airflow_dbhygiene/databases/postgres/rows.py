@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -86,8 +87,11 @@ def place_of(selection: Selection, rows: pa.Table, index: int) -> Bound:
 def differing(session: PostgresSession, selection: Selection, rows: pa.Table) -> tuple[int, int]:
     """Load rows beside the table and let the server compare them, bit for bit, with those of the same version.
 
+    Columns that the rows lack are not compared.
+
     :returns: how many rows the server could compare (the others have changed since), and how many of them differ
     """
+    selection = replace(selection, columns=tuple(each for each in selection.columns if each.name in rows.column_names))
     with session.transaction():
         session.execute(check_table(selection))
         load(session, rows)

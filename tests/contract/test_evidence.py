@@ -1,0 +1,222 @@
+"""Certificates, their chain and verify-archive, on every engine: each alteration is found, and named."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_dbhygiene.errors import NotFound
+from airflow_dbhygiene.steps.archive import archive
+from airflow_dbhygiene.steps.hold import HoldWish, place_hold
+from airflow_dbhygiene.steps.report import describe, report
+from airflow_dbhygiene.steps.verify_archive import Verified, verify_archive, verify_store
+from airflow_dbhygiene.version import VERSION
+from tests.job import AS_OF, STALE_EVENTS, Job, window_of
+
+Run = dict[str, Any]
+
+
+def three_runs(job: Job) -> list[Run]:
+    """Purge in three runs of one policy, each some weeks after the one before."""
+    policy = job.policy()
+    return [job.run(policy, window_of(policy, AS_OF.subtract(days=days))) for days in (100, 50, 0)]
+
+
+def file_of(job: Job, run: Run) -> Path:
+    """Give the run's certificate in the store."""
+    return job.folder / str(run["certificate"]).removeprefix("file:///cold/")
+
+
+def objects_of(run: Run) -> list[Run]:
+    """Give what the certificate says of its objects."""
+    return [each for chunk in run["chunk_list"] for each in chunk["objects"]]
+
+
+def test_a_certificate_holds_all_that_an_auditor_asks(events_job: Job) -> None:
+    """Policy and digest, predicate, cutoff, counts, objects, approver, versions; the digest is of the stored bytes."""
+    policy = events_job.policy()
+    place_hold(events_job.site, HoldWish(policy.table, "Smith v. Jones", "legal", where="id < 10", hold_id="case"))
+    run = events_job.run(policy)
+    again = report(events_job.site, run["run"], "anna")
+    stored = json.loads(file_of(events_job, again).read_bytes())
+    assert hashlib.sha256(file_of(events_job, again).read_bytes()).hexdigest() == again["certificate_sha256"]
+    assert (stored["policy"], stored["policy_digest"]) == ("events", policy.digest)
+    assert (stored["predicate"], stored["cutoff"]) == (run["predicate"], "2023-05-06T00:00:00+00:00")
+    assert (stored["approver"], stored["state"]) == ("anna", "done")
+    assert (stored["rows_purged"], stored["rows_under_hold"]) == (STALE_EVENTS - 10, 10)
+    assert [(hold["hold"], hold["placed_by"]) for hold in stored["holds"]] == [("case", "legal")]
+    assert "held back: 10 stale rows, by holds case" in describe(stored)
+    assert stored["versions"]["airflow_dbhygiene"] == VERSION
+    assert stored["versions"]["python"] == platform.python_version()
+    assert stored["server"]["version"]
+    for each in objects_of(stored):
+        content = (events_job.folder / each["name"]).read_bytes()
+        assert (each["bytes"], each["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
+    assert sum(each["rows"] for each in objects_of(stored)) == STALE_EVENTS - 10
+
+
+def test_a_report_that_says_the_same_leaves_the_certificate(events_job: Job) -> None:
+    """Cleared, it changes nothing; with something new to say it adds a certificate, and the first one stays."""
+    tickets = events_job.start(events_job.policy())
+    archive(events_job.site, tickets[0].run, tickets[0].chunk)
+    failed = report(events_job.site, tickets[0].run)
+    before = file_of(events_job, failed).read_bytes()
+    assert report(events_job.site, tickets[0].run) == failed
+    done = events_job.finish(tickets)
+    assert (failed["state"], done["state"]) == ("failed", "done")
+    assert (failed["certificate_number"], done["certificate_number"]) == (1, 2)
+    assert done["previous_certificate_sha256"] == failed["certificate_sha256"]
+    assert (file_of(events_job, failed).name, file_of(events_job, done).name) == (
+        "certificate.json",
+        "certificate-2.json",
+    )
+    assert file_of(events_job, failed).read_bytes() == before
+    assert verify_archive(events_job.site, run_id=tickets[0].run).findings == []
+
+
+def test_an_archive_as_it_was_written_is_verified(events_job: Job) -> None:
+    """One run, the whole policy, and the store alone: all is read, and nothing is found."""
+    runs = three_runs(events_job)
+    assert [each["certificate_number"] for each in runs] == [1, 2, 3]
+    assert [each["previous_certificate_sha256"] for each in runs[1:]] == [
+        each["certificate_sha256"] for each in runs[:2]
+    ]
+    found = verify_archive(events_job.site, policy="events")
+    assert (found.runs, found.certificates, found.rows, found.findings) == (3, 3, STALE_EVENTS, [])
+    assert found.objects == sum(len(objects_of(run)) for run in runs)
+    assert "all is as it was written" in found.describe()
+    assert verify_archive(events_job.site, run_id=runs[1]["run"]).rows == runs[1]["rows_purged"]
+    alone = verify_store(events_job.store(), runs[2]["certificate_sha256"])
+    assert (alone.runs, alone.certificates, alone.rows, alone.findings) == (3, 3, STALE_EVENTS, [])
+    for unknown in ({"policy": "typo"}, {"run_id": "typo"}):
+        with pytest.raises(NotFound, match="typo"):
+            verify_archive(events_job.site, **unknown)
+
+
+Alter = Callable[[Job, list[Run]], None]
+
+
+def cut_an_object(job: Job, runs: list[Run]) -> None:
+    """Truncate one object."""
+    path = job.folder / objects_of(runs[0])[0]["name"]
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def swap_objects(job: Job, runs: list[Run]) -> None:
+    """Put one sound object in another's place."""
+    first, second = (job.folder / objects_of(run)[0]["name"] for run in runs[:2])
+    second.write_bytes(first.read_bytes())
+
+
+def remove_an_object(job: Job, runs: list[Run]) -> None:
+    """Remove one object."""
+    (job.folder / objects_of(runs[1])[0]["name"]).unlink()
+
+
+def forge_a_certificate(job: Job, runs: list[Run]) -> None:
+    """Make a certificate claim a row less."""
+    path = file_of(job, runs[1])
+    path.write_text(path.read_text().replace(f'"rows_purged": {runs[1]["rows_purged"]}', '"rows_purged": 1'))
+
+
+def remove_a_certificate(job: Job, runs: list[Run]) -> None:
+    """Remove a certificate from the middle of the chain."""
+    file_of(job, runs[1]).unlink()
+
+
+def forge_the_ledger(job: Job, runs: list[Run]) -> None:
+    """Make the ledger claim that fewer rows were purged."""
+    job.execute(
+        "UPDATE dbhygiene.chunk SET vanished = purged + vanished, purged = 0 WHERE run_id = %s", (runs[2]["run"],)
+    )
+
+
+def forge_a_receipt(job: Job, runs: list[Run]) -> None:
+    """Replace an object, and let the ledger's receipt say so."""
+    swap_objects(job, runs)
+    sound, target = (objects_of(run)[0] for run in runs[:2])
+    statement = "UPDATE dbhygiene.object SET bytes = %s, sha256 = %s WHERE name = %s"
+    job.execute(statement, (sound["bytes"], sound["sha256"], target["name"]))
+
+
+def cut_the_chain(job: Job, runs: list[Run]) -> None:
+    """Remove a certificate from the ledger."""
+    job.execute("DELETE FROM dbhygiene.certificate WHERE run_id = %s", (runs[1]["run"],))
+
+
+ALTERATIONS: tuple[tuple[Alter, str, bool], ...] = (
+    (cut_an_object, r"\.parquet: object .* bytes where", True),
+    (swap_objects, r"\.parquet: object .* (bytes where|SHA-256 differs)", True),
+    (remove_an_object, r"\.parquet: object .* is missing", True),
+    (forge_a_certificate, r"certificate.*(is altered: its SHA-256|missing or altered)", True),
+    (remove_a_certificate, r"certificate.* (is missing|missing or altered)", True),
+    (forge_the_ledger, r"rows of chunk 1 .* were purged, the ledger 0", False),
+    (forge_a_receipt, r"receipt is not what the certificate says", False),
+    (cut_the_chain, r"the ledger's chain is broken before number 3", False),
+)
+"""What is altered, what is said of it, and whether the store alone shows it."""
+
+
+def test_every_alteration_is_found_and_named(events_job: Job) -> None:
+    """One after the other, each undone before the next."""
+    runs = three_runs(events_job)
+    files = {path: path.read_bytes() for path in events_job.folder.rglob("*") if path.is_file()}
+    tables = ("chunk", "object", "certificate")
+    for table in tables:
+        events_job.execute(f"CREATE TABLE kept_{table} AS SELECT * FROM dbhygiene.{table}")
+    for alter, said, shows in ALTERATIONS:
+        alter(events_job, runs)
+        _assert_found(verify_archive(events_job.site, policy="events"), said)
+        alone = verify_store(events_job.store())
+        assert bool(alone.findings) == (shows or alter is forge_a_receipt), alter.__name__
+        if shows:
+            _assert_found(alone, said)
+        for path, content in files.items():
+            path.write_bytes(content)
+        for table in reversed(tables):
+            _put_back(events_job, table)
+        assert verify_archive(events_job.site, policy="events").findings == [], alter.__name__
+
+
+def test_all_faults_are_told_and_not_the_first_alone(events_job: Job) -> None:
+    """Three at once, each with its run."""
+    runs = three_runs(events_job)
+    for alter in (cut_an_object, remove_an_object, remove_a_certificate):
+        alter(events_job, runs)
+    found = verify_archive(events_job.site, policy="events")
+    assert len(found.findings) == 3
+    assert {each.run for each in found.findings} == {runs[0]["run"], runs[1]["run"]}
+    assert len(verify_archive(events_job.site, run_id=runs[2]["run"]).findings) == 0
+
+
+def test_the_last_certificate_needs_a_witness(events_job: Job) -> None:
+    """Whoever removes the last run from the store is found out by a digest that was kept elsewhere."""
+    runs = three_runs(events_job)
+    file_of(events_job, runs[2]).unlink()
+    assert verify_store(events_job.store()).findings == []
+    _assert_found(
+        verify_store(events_job.store(), runs[2]["certificate_sha256"]), "no certificate here has the SHA-256"
+    )
+
+
+def _assert_found(found: Verified, said: str) -> None:
+    assert re.search(said, found.describe()), found.describe()
+
+
+def _put_back(job: Job, table: str) -> None:
+    keys = {"chunk": ("run_id", "chunk"), "object": ("run_id", "chunk", "nonce", "part")}
+    if table == "certificate":
+        job.execute("DELETE FROM dbhygiene.certificate")
+        job.execute("INSERT INTO dbhygiene.certificate SELECT * FROM kept_certificate")
+        return
+    names = {"chunk": ("purged", "vanished"), "object": ("bytes", "sha256")}[table]
+    same = " AND ".join(f"k.{key} = t.{key}" for key in keys[table])
+    sets = ", ".join(f"{name} = (SELECT {name} FROM kept_{table} k WHERE {same})" for name in names)
+    job.execute(f"UPDATE dbhygiene.{table} AS t SET {sets}")
