@@ -64,7 +64,7 @@ class ParquetObject:
             held = self.file.metadata.row_group(group).num_rows
             here = wanted[(wanted >= start) & (wanted < start + held)] - start
             if len(here):
-                yield self.file.read_row_group(group).take(here)
+                yield self.file.read_row_group(group).take(_indices(here))
             start += held
 
 
@@ -253,6 +253,11 @@ _RESTORE: Final = (
     "nothing was deleted on its account. Bring back the object as it was (a versioned bucket still has it), or, if no "
     "row of its chunk is purged yet, clear the chunk's archive task to archive it anew."
 )
+
+
+def _indices(numbers: Any) -> Any:
+    """Give numpy's numbers as Arrow has them. Arrow's own way would load pandas where it is, which takes long."""
+    return pa.Array.from_buffers(pa.int64(), len(numbers), [None, pa.py_buffer(numbers)])
 
 
 def _row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
