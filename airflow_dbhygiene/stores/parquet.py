@@ -35,6 +35,8 @@ NOTES_PREFIX: Final = "dbhygiene."
 
 _COPY_BYTES: Final = 2**20
 _ROWS_AT_A_TIME: Final = 50_000
+_GROUP_ROWS: Final = 100_000
+_GROUP_BYTES: Final = 32 * 2**20
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class ParquetObject:
             held = self.file.metadata.row_group(group).num_rows
             here = wanted[(wanted >= start) & (wanted < start + held)] - start
             if len(here):
-                yield self.file.read_row_group(group).take(here)
+                yield self.file.read_row_group(group).take(_indices(here))
             start += held
 
 
@@ -144,7 +146,7 @@ class ParquetStore:
     def spool(
         self, batches: Iterable[pa.RecordBatch], schema: pa.Schema, notes: Mapping[str, str]
     ) -> Iterator[Spooled]:
-        """Write batches to a local Parquet file, one row group each; the file goes when the context ends."""
+        """Write batches to a local Parquet file; the file goes when the context ends."""
         with spooling(batches, schema, notes, self._compression_level) as spooled:
             yield spooled
 
@@ -271,7 +273,7 @@ class ParquetStore:
 def spooling(
     batches: Iterable[pa.RecordBatch], schema: pa.Schema, notes: Mapping[str, str], compression_level: int
 ) -> Iterator[Spooled]:
-    """Write batches to a local Parquet file, one row group each; the file goes when the context ends."""
+    """Write batches to a local Parquet file; the file goes when the context ends."""
     with tempfile.TemporaryDirectory(prefix="dbhygiene-") as folder:
         path = Path(folder) / "object.parquet"
         noted = schema.with_metadata({NOTES_PREFIX + name: value for name, value in notes.items()})
@@ -279,9 +281,9 @@ def spooling(
         with pq.ParquetWriter(
             path, noted, compression="zstd", compression_level=compression_level, write_statistics=True
         ) as writer:
-            for batch in batches:
-                writer.write_batch(batch)
-                rows += batch.num_rows
+            for group in _row_groups(batches):
+                writer.write_table(group, row_group_size=group.num_rows)
+                rows += group.num_rows
         yield Spooled(path, rows, path.stat().st_size, _sha256(path))
 
 
@@ -302,6 +304,23 @@ _RESTORE: Final = (
     "nothing was deleted on its account. Bring back the object as it was (a versioned bucket still has it), or, if no "
     "row of its chunk is purged yet, clear the chunk's archive task to archive it anew."
 )
+
+
+def _indices(numbers: Any) -> Any:
+    """Give numpy's numbers as Arrow has them. Arrow's own way would load pandas where it is, which takes long."""
+    return pa.Array.from_buffers(pa.int64(), len(numbers), [None, pa.py_buffer(numbers)])
+
+
+def _row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """Put batches together until they are worth a row group: few large ones are read faster than many small ones."""
+    gathered: list[pa.RecordBatch] = []
+    for batch in batches:
+        gathered.append(batch)
+        if sum(b.num_rows for b in gathered) >= _GROUP_ROWS or sum(b.nbytes for b in gathered) >= _GROUP_BYTES:
+            yield pa.Table.from_batches(gathered)
+            gathered = []
+    if gathered:
+        yield pa.Table.from_batches(gathered)
 
 
 def _protocols(filesystem: Any) -> tuple[str, ...]:

@@ -36,6 +36,9 @@ _NATIVE: dict[str, pa.DataType] = {
     "bytea": pa.binary(),
     "date": pa.date32(),
 }
+_BATCH_BYTES = 4 * 2**20
+"""Of the server's answer, which becomes one batch: small, so that reading and writing go on side by side."""
+
 CHECK = "_dbhygiene_check"
 """The temporary table beside which archived rows are compared."""
 
@@ -74,6 +77,7 @@ def read(  # noqa: PLR0913, PLR0917 - the protocol's own parameters, and whom to
     """
     statement = _select(selection, span, after, rows, held).as_string()
     with translated(), connections.reader() as connection, connection.cursor() as cursor:
+        cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(_BATCH_BYTES)})
         cursor.execute(statement)
         reader = cursor.fetch_record_batch()
         yield (exact(selection.columns, batch) for batch in translating(reader))
