@@ -73,7 +73,7 @@ def read(  # noqa: PLR0913, PLR0917 - the protocol's own parameters, and whom to
     """
     with connections.session() as session:
         statement = _select(session, selection, span, after, rows, held)
-        yield (_batch(selection, lines) for lines in _translating(session.driver.stream(statement)))
+        yield (batch_of(selection, lines) for lines in translating(session.driver.stream(statement)))
 
 
 def line_sql(selection: Selection, owner: str = "") -> str:
@@ -167,12 +167,13 @@ def _select(  # noqa: PLR0913, PLR0917 - the protocol's own parameters
     )
 
 
-def _translating(pieces: Iterator[Sequence[bytes | None]]) -> Iterator[Sequence[bytes | None]]:
+def translating(pieces: Iterator[Sequence[bytes | None]]) -> Iterator[Sequence[bytes | None]]:
+    """Give lines as they come; the driver's errors leave as ours."""
     with translated():
         yield from pieces
 
 
-def _batch(selection: Selection, lines: Sequence[bytes | None]) -> pa.RecordBatch:
+def batch_of(selection: Selection, lines: Sequence[bytes | None]) -> pa.RecordBatch:
     """Take lines apart, and digest each as the server would."""
     if any(line is None for line in lines):
         message = (
