@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         policy_asset,
     )
     from airflow_dbhygiene.policy import (
+        ColdTable,
         Encryption,
         Expired,
         Guard,
@@ -59,6 +60,7 @@ _HOMES = {
         "policy_asset",
     ),
     "airflow_dbhygiene.policy": (
+        "ColdTable",
         "Encryption",
         "Expired",
         "Guard",
@@ -76,6 +78,7 @@ _HOMES = {
 __all__ = [
     "ArchiveOperator",
     "ClutterSensor",
+    "ColdTable",
     "Encryption",
     "Expired",
     "Guard",

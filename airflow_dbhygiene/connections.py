@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Connection
 
     from airflow_dbhygiene.databases.protocol import Database
-    from airflow_dbhygiene.policy import Parquet
+    from airflow_dbhygiene.policy import ColdTable, Parquet
     from airflow_dbhygiene.steps.site import Site
     from airflow_dbhygiene.stores.protocol import Store
 
@@ -26,7 +26,12 @@ def open_site(conn_id: str, tell: Callable[[str], None], connection: Connection 
     """
     from airflow_dbhygiene.steps.site import Site  # noqa: PLC0415 - nothing of a step loads where DAGs are parsed
 
-    return Site(open_database(conn_id, connection), open_store, tell, _secret)
+    database = open_database(conn_id, connection)
+
+    def opened(archive: Parquet | ColdTable) -> Store:
+        return open_store(archive) if archive.kind == "parquet" else _cold_table(archive, conn_id, database)
+
+    return Site(database, opened, tell, _secret)
 
 
 def open_database(conn_id: str, connection: Connection | None = None) -> Database:
@@ -104,6 +109,24 @@ def _secret(conn_id: str) -> bytes:
     if not password:
         raise PolicyInvalid(f"connection {conn_id!r} has no password, which is to be the key of the hashes.")
     return str(password).encode()
+
+
+def _cold_table(archive: ColdTable, home_id: str, home: Database) -> Store:
+    """Open a cold table, in the same database or on another connection.
+
+    :raises NotFound: when its connection does not exist
+    :raises PolicyInvalid: when its engine is another
+    """
+    from airflow_dbhygiene.stores.cold_table import ColdTableStore  # noqa: PLC0415
+
+    there = home if archive.conn_id in (None, home_id) else open_database(archive.conn_id)
+    if there.engine != home.engine:
+        message = (
+            f"archive.table {archive.table!r} is on {there.engine}, and the table that is cleaned on {home.engine}: "
+            f"values would not come back equal. Archive to Parquet, or name a connection of the same engine."
+        )
+        raise PolicyInvalid(message)
+    return ColdTableStore(home, there, archive.table_name, url=archive.address, object_rows=archive.object_rows)
 
 
 def _connection(conn_id: str) -> Connection:

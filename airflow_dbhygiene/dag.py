@@ -148,7 +148,7 @@ def doc_md(policy: Policy, pool: str) -> str:
 |---|---|
 | stale rows | {stale} |
 | window | {policy.window} |
-| archive | `{policy.archive.url}` |
+| archive | `{policy.archive.address}` |
 | verified by | {policy.verify} |
 | at most | {policy.guard.max_rows:,} rows a run, {policy.guard.max_fraction:.0%} of the table |
 | afterwards | {policy.reclaim} |

@@ -1,21 +1,23 @@
 """One whole job in a process of its own, so that its peak memory can be told.
 
-Prints one JSON object: seconds per step, rows, and the process's peak resident set in MB.
+Prints one JSON object: seconds per step, rows, and the peak resident set in MB, of the largest worker where there are
+several. With several workers each chunk's steps run in one of them, as Airflow's tasks would.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import resource
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import fsspec
 import pendulum
-import psycopg
 
-from airflow_dbhygiene.databases.postgres import PostgresDatabase
+from airflow_dbhygiene.databases.protocol import Database
 from airflow_dbhygiene.policy import Guard, OlderThan, Parquet, Policy
 from airflow_dbhygiene.policy.moments import Moments, resolve_window
 from airflow_dbhygiene.steps.archive import archive
@@ -28,53 +30,94 @@ from airflow_dbhygiene.stores.parquet import ParquetStore
 HALF = "1995-04-19T00:00:00Z"
 """About half of TPC-H's orders are older."""
 
+STEPS = {"archive": archive, "verify": verify, "purge": purge}
 
-def orders_policy() -> Policy:
+
+def orders_policy(table: str) -> Policy:
     """Give the policy that archives and purges the older half of the orders."""
     return Policy(
         name="orders",
         conn_id="bench",
-        table="public.orders",
+        table=table,
         stale=OlderThan("o_orderdate", keep="1 day", zone="UTC"),
         archive=Parquet("s3://bench@cold/orders"),
         guard=Guard(max_rows=100_000_000, max_fraction=0.9, max_chunks=4),
     )
 
 
-def run_job(dsn: str, s3: dict[str, str]) -> dict[str, Any]:
-    """Plan, then archive, verify and purge every chunk, one after the other."""
+def database_of(address: dict[str, Any]) -> Database:
+    """Open the database that the address names: a PostgreSQL dsn, or the parameters of a MySQL connection."""
+    if "dsn" in address:
+        import psycopg  # noqa: PLC0415
+
+        from airflow_dbhygiene.databases.postgres import PostgresDatabase  # noqa: PLC0415
+
+        return PostgresDatabase(lambda: psycopg.connect(address["dsn"]))
+    import MySQLdb  # noqa: PLC0415
+
+    from airflow_dbhygiene.databases.mysql import MySqlDatabase  # noqa: PLC0415
+
+    return MySqlDatabase(lambda: MySQLdb.connect(**address))
+
+
+def site_of(address: dict[str, Any], s3: dict[str, str]) -> Site:
+    """Put together what the steps work with."""
     filesystem = fsspec.filesystem("s3", skip_instance_cache=True, **s3)
-    site = Site(
-        PostgresDatabase(lambda: psycopg.connect(dsn)),
-        lambda parquet: ParquetStore(filesystem, "cold/orders", url=parquet.url),
-        lambda _: None,
+    return Site(
+        database_of(address), lambda place: ParquetStore(filesystem, "cold/orders", url=place.url), lambda _: None
     )
-    policy = orders_policy()
-    seconds: dict[str, float] = {}
+
+
+def run_job(address: dict[str, Any], s3: dict[str, str], table: str, workers: int) -> dict[str, Any]:
+    """Plan, then archive, verify and purge every chunk."""
+    policy = orders_policy(table)
+    site = site_of(address, s3)
     started = time.perf_counter()
     plan = make_plan(site, policy, resolve_window(policy, Moments(explicit=pendulum.parse(HALF))), {"who": "bench"})
-    tickets = record_plan(site, plan)
-    seconds["plan"] = time.perf_counter() - started
-    for step in (archive, verify, purge):
+    tickets = [(ticket.run, ticket.chunk) for ticket in record_plan(site, plan)]
+    seconds = {"plan": time.perf_counter() - started}
+    if workers == 1:
+        done = [chunk_job(address, s3, tickets)]
+    else:
+        with multiprocessing.get_context("spawn").Pool(workers) as pool:
+            # What a worker of Airflow's has behind it when its task begins.
+            pool.starmap(warm, [(address, s3)] * workers, chunksize=1)
+            began = time.perf_counter()
+            done = pool.starmap(chunk_job, [(address, s3, [ticket]) for ticket in tickets], chunksize=1)
+        seconds["chunks"] = time.perf_counter() - began
+    for step in STEPS:
+        seconds[step] = sum(each["seconds"][step] for each in done)
+    seconds["total"] = seconds["plan"] + seconds.get("chunks", sum(seconds[step] for step in STEPS))
+    return {"rows": plan.stale_rows, "seconds": seconds, "peak_rss_mb": max(each["peak_rss_mb"] for each in done)}
+
+
+def warm(address: dict[str, Any], s3: dict[str, str]) -> None:
+    """Import and connect, before the clock starts."""
+    with site_of(address, s3).database.session():
+        time.sleep(0.5)  # so that no worker takes the turn of another
+
+
+def chunk_job(address: dict[str, Any], s3: dict[str, str], tickets: Sequence[tuple[str, int]]) -> dict[str, Any]:
+    """Take chunks through all steps, one step after the other."""
+    site = site_of(address, s3)
+    seconds = {}
+    for name, step in STEPS.items():
         began = time.perf_counter()
-        for ticket in tickets:
-            step(site, ticket.run, ticket.chunk)
-        seconds[step.__name__] = time.perf_counter() - began
-    seconds["total"] = time.perf_counter() - started
-    return {"rows": plan.stale_rows, "seconds": seconds, "peak_rss_mb": _peak_rss_mb()}
-
-
-def _peak_rss_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        for run, chunk in tickets:
+            step(site, run, chunk)
+        seconds[name] = time.perf_counter() - began
+    return {"seconds": seconds, "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
 def main() -> None:
     """Read the addresses from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dsn", required=True)
+    parser.add_argument("--address", required=True, type=json.loads, help="a database, as JSON")
     parser.add_argument("--s3", required=True, type=json.loads, help="arguments of the file system, as JSON")
+    parser.add_argument("--table", required=True, help="schema.table of the orders")
+    parser.add_argument("--workers", type=int, default=1)
     arguments = parser.parse_args()
-    print(json.dumps(run_job(arguments.dsn, arguments.s3)))
+    print(json.dumps(run_job(arguments.address, arguments.s3, arguments.table, arguments.workers)))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,19 @@ from typing import Any
 from airflow_dbhygiene.policy import json_schema
 
 PAGE = Path(__file__).with_name("policies.md")
-PARTS = ("Policy", "OlderThan", "Expired", "Matching", "Parquet", "ObjectLock", "Encryption", "Guard", "Pace", "Notify")
+PARTS = (
+    "Policy",
+    "OlderThan",
+    "Expired",
+    "Matching",
+    "Parquet",
+    "ObjectLock",
+    "Encryption",
+    "ColdTable",
+    "Guard",
+    "Pace",
+    "Notify",
+)
 HEAD = "| field | type | default | meaning |\n|---|---|---|---|"
 
 

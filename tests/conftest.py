@@ -26,6 +26,7 @@ os.environ["AIRFLOW_HOME"] = _airflow_home.name
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 
 PostgresByVersion = Callable[[str], PostgresServer]
+MySqlByFlavour = Callable[[str], MySqlServer]
 
 # The oldest, the default and the newest: what differs between releases shows at the ends.
 CONTRACT_VERSIONS = ("14", "16", "18")
@@ -93,17 +94,30 @@ def flights_db(postgres: PostgresServer, flights_template: str) -> Iterator[str]
         yield dsn
 
 
-@pytest.fixture(scope="session", params=(MariaDbServer, MySqlServer), ids=("mariadb", "mysql"))
-def any_mysql(request: pytest.FixtureRequest) -> Iterator[MySqlServer]:
-    """Give this worker's server of each program of the family in turn."""
-    try:
-        server = request.param.start()
-    except ServerUnavailable as error:
-        if os.environ.get("REQUIRE_MYSQL"):
-            raise
-        pytest.skip(f"NOT TESTED on {request.param.flavour}: {error}")
-    with server:
+@pytest.fixture(scope="session")
+def mysql_by_flavour() -> Iterator[MySqlByFlavour]:
+    """Give this worker's server of a program of the family."""
+    servers: dict[str, MySqlServer] = {}
+    kinds: dict[str, type[MySqlServer]] = {"mariadb": MariaDbServer, "mysql": MySqlServer}
+    with contextlib.ExitStack() as stack:
+
+        def server(flavour: str) -> MySqlServer:
+            try:
+                if flavour not in servers:
+                    servers[flavour] = stack.enter_context(kinds[flavour].start())
+            except ServerUnavailable as error:
+                if os.environ.get("REQUIRE_MYSQL"):
+                    raise
+                pytest.skip(f"NOT TESTED on {flavour}: {error}")
+            return servers[flavour]
+
         yield server
+
+
+@pytest.fixture(scope="session", params=("mariadb", "mysql"))
+def any_mysql(request: pytest.FixtureRequest, mysql_by_flavour: MySqlByFlavour) -> MySqlServer:
+    """Give this worker's server of each program of the family in turn."""
+    return mysql_by_flavour(request.param)
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ import pyarrow as pa
 from pyarrow import parquet as pq
 
 from airflow_dbhygiene.databases.postgres import PostgresDatabase
-from airflow_dbhygiene.policy import Guard, OlderThan, Pace, Parquet, Policy
+from airflow_dbhygiene.databases.protocol import Database
+from airflow_dbhygiene.policy import ColdTable, Guard, OlderThan, Pace, Parquet, Policy
 from airflow_dbhygiene.policy.moments import Moments, Window, resolve_window
 from airflow_dbhygiene.steps.archive import archive
 from airflow_dbhygiene.steps.plan import Plan, Ticket, make_plan, planned_before, record_plan
@@ -23,7 +24,9 @@ from airflow_dbhygiene.steps.reclaim import reclaim
 from airflow_dbhygiene.steps.report import report
 from airflow_dbhygiene.steps.site import Site
 from airflow_dbhygiene.steps.verify import verify
+from airflow_dbhygiene.stores.cold_table import ColdTableStore
 from airflow_dbhygiene.stores.parquet import ParquetStore
+from airflow_dbhygiene.stores.protocol import Store
 
 AS_OF: Final = pendulum.datetime(2024, 3, 1)
 """The moment that all runs count back from."""
@@ -50,6 +53,7 @@ class Job:
     folder: Path
     told: list[str] = field(default_factory=list)
     connect: Callable[[], psycopg.Connection[Any]] | None = None
+    elsewhere: dict[str, str] = field(default_factory=dict)
 
     def execute(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Run SQL as the superuser and give the rows of its last statement."""
@@ -65,8 +69,23 @@ class Job:
     @property
     def site(self) -> Site:
         """Put together what the steps work with."""
-        database = PostgresDatabase(self.connect or (lambda: psycopg.connect(self.dsn)))
-        return Site(database, lambda place: self.store(place.url), self.told.append)
+        return self.site_of(PostgresDatabase(self.connect or (lambda: psycopg.connect(self.dsn))))
+
+    def site_of(self, database: Database) -> Site:
+        """Put together what the steps work with, on a database."""
+        return Site(database, lambda archive: self.open_store(archive, database), self.told.append)
+
+    def open_store(self, archive: Parquet | ColdTable, home: Database) -> Store:
+        """Open what a policy names; connection ids are those of `elsewhere`, which has their DSNs."""
+        if isinstance(archive, Parquet):
+            return self.store(archive.url)
+        there = home if archive.conn_id is None else self.database_elsewhere(archive.conn_id)
+        rows, address = archive.object_rows, archive.address
+        return ColdTableStore(home, there, archive.table_name, url=address, object_rows=rows)
+
+    def database_elsewhere(self, conn_id: str) -> Database:
+        """Open another database by its connection id."""
+        return PostgresDatabase(lambda: psycopg.connect(self.elsewhere[conn_id]))
 
     def store(self, url: str = "file:///cold") -> ParquetStore:
         """Open the folder as a store."""

@@ -33,6 +33,7 @@ class MySqlJob(Job):
     dsn: str = ""
     folder: Path = Path()
     parameters: dict[str, Any] = field(default_factory=dict)
+    servers: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def execute(self, statement: str, values: Any = ()) -> list[tuple[Any, ...]]:
         """Run SQL as root and give its rows."""
@@ -49,10 +50,14 @@ class MySqlJob(Job):
         """The database as the steps see it; a new one each time, as each task has one."""
         return MySqlDatabase(self.connect or (lambda: MySQLdb.connect(**self.parameters)))
 
+    def database_elsewhere(self, conn_id: str) -> MySqlDatabase:
+        """Open another server by its connection id."""
+        return MySqlDatabase(lambda: MySQLdb.connect(**self.servers[conn_id]))
+
     @property
     def site(self) -> Site:
         """Put together what the steps work with."""
-        return Site(self.database, lambda place: self.store(place.url), self.told.append)
+        return self.site_of(self.database)
 
     def policy(self, **changes: Any) -> Any:
         """Give a policy for `events`, with some fields changed."""

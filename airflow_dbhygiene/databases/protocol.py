@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from airflow_dbhygiene.databases.cold import ColdTables
     from airflow_dbhygiene.policy.model import Expired, OlderThan, Policy
     from airflow_dbhygiene.policy.moments import Window
     from airflow_dbhygiene.policy.names import TableName
@@ -71,6 +72,11 @@ class Selection:
     key: tuple[str, ...]
     walk: tuple[str, ...]
     predicate: str
+
+    @property
+    def identifying(self) -> tuple[str, ...]:
+        """The columns that a purge needs of the archive: walk, key and version."""
+        return tuple(dict.fromkeys((*self.walk, *self.key, VERSION_COLUMN)))
 
 
 @dataclass(frozen=True)
@@ -142,6 +148,10 @@ class Database(Protocol):
     measures: frozenset[str]
     """What ``measure`` knows of a table here."""
 
+    @property
+    def cold_tables(self) -> ColdTables:
+        """The engine's way with cold tables."""
+
     # connections
 
     def session(self) -> AbstractContextManager[Any]:
@@ -207,6 +217,9 @@ class Database(Protocol):
 
     def bounds(self, session: Any, selection: Selection, rows: int, most: int, /) -> tuple[list[Bound], int]:
         """Cut the stale rows into pieces of that many rows; give the pieces' first places and the rows seen."""
+
+    def hop(self, session: Any, selection: Selection, span: Span, rows: int, /) -> Bound | None:
+        """Give the place in the span that so many stale rows lie before, None when it has no more."""
 
     def count_up_to(self, session: Any, table: TableName, condition: str, most: int, /) -> int:
         """Count rows that fulfil the condition, and stop counting at ``most``."""

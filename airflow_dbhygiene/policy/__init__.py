@@ -2,6 +2,7 @@
 
 from airflow_dbhygiene.policy.files import PolicyEntry, json_schema, load_file, load_folder
 from airflow_dbhygiene.policy.model import (
+    ColdTable,
     Encryption,
     Expired,
     Guard,
@@ -16,6 +17,7 @@ from airflow_dbhygiene.policy.model import (
 from airflow_dbhygiene.policy.names import TableName
 
 __all__ = [
+    "ColdTable",
     "Encryption",
     "Expired",
     "Guard",

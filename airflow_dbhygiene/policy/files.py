@@ -1,8 +1,9 @@
 """Policies as YAML: a folder of files, with ``_defaults.yaml`` under all of them.
 
 A file holds one policy or a list of policies. A mapping in a policy is merged with the same mapping of the
-defaults, key by key; any other value replaces the default. ``{name}`` and ``{table}`` in the archive's URL are filled
-in. ``dag`` holds what concerns the DAG and not the rows: schedule, start_date, retries, pool and the like.
+defaults, key by key; any other value replaces the default. ``{name}`` and ``{table}`` in the archive's URL or
+cold table are filled in. ``dag`` holds what concerns the DAG and not the rows: schedule, start_date, retries, pool and
+the like.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import yaml
 
 from airflow_dbhygiene.errors import PolicyInvalid
 from airflow_dbhygiene.policy.model import Policy
+from airflow_dbhygiene.policy.names import parse_table_name
 
 DEFAULTS = "_defaults.yaml"
 DAG_FIELDS = frozenset(
@@ -102,13 +104,24 @@ def _entry(fields: dict[str, Any], file: str) -> PolicyEntry:
         known = ", ".join(sorted(DAG_FIELDS))
         raise PolicyInvalid(f"dag.{unknown[0]}: is not a setting of the DAG; known are {known}.")
     archive = data.get("archive")
-    if isinstance(archive, dict) and isinstance(archive.get("url"), str):
-        data["archive"] = {**archive, "url": _fill(archive["url"], data)}
+    if isinstance(archive, dict):
+        data["archive"] = {**archive, **_filled(archive, data)}
     return PolicyEntry(Policy(**data), dag, file)
 
 
-def _fill(url: str, data: dict[str, Any]) -> str:
-    return url.replace("{name}", str(data.get("name"))).replace("{table}", str(data.get("table")))
+def _filled(archive: dict[str, Any], data: dict[str, Any]) -> dict[str, str]:
+    """Fill ``{name}`` and ``{table}`` in; beside a cold table's own schema the table stands without its own."""
+    name, table = str(data.get("name")), str(data.get("table"))
+    bare = table.rpartition(".")[2] if '"' not in table else _quoted_table(table)
+    given = {field: archive[field] for field in ("url", "table") if isinstance(archive.get(field), str)}
+    return {
+        field: text.replace("{name}", name).replace("{table}", bare if field == "table" else table)
+        for field, text in given.items()
+    }
+
+
+def _quoted_table(table: str) -> str:
+    return '"' + parse_table_name(table).table.replace('"', '""') + '"'
 
 
 def _read(path: Path) -> Any:

@@ -11,15 +11,17 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
     PositiveInt,
+    Tag,
     ValidationError,
     model_validator,
 )
 
 from airflow_dbhygiene.errors import PolicyInvalid
 from airflow_dbhygiene.policy.keep import parse_keep
-from airflow_dbhygiene.policy.names import TableName, parse_table_name
+from airflow_dbhygiene.policy.names import TableName, parse_place, parse_table_name
 
 
 def _check_keep(text: str) -> str:
@@ -29,6 +31,11 @@ def _check_keep(text: str) -> str:
 
 def _check_table(text: str) -> str:
     return str(parse_table_name(text))
+
+
+def _check_place(text: str) -> str:
+    conn_id, table = parse_place(text)
+    return f"{conn_id}@{table}" if conn_id else str(table)
 
 
 def _check_zone(name: str) -> str:
@@ -65,6 +72,7 @@ def _policy_error(check: Any) -> Any:
 Keep = Annotated[str, AfterValidator(_policy_error(_check_keep))]
 Zone = Annotated[str, AfterValidator(_policy_error(_check_zone))]
 Table = Annotated[str, AfterValidator(_policy_error(_check_table))]
+Place = Annotated[str, AfterValidator(_policy_error(_check_place))]
 Hours = Annotated[str, AfterValidator(_policy_error(_check_hours))]
 Name = Annotated[str, Field(min_length=1)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -166,6 +174,67 @@ class Parquet(_Part):
     def __init__(self, url: str | None = None, /, **data: Any) -> None:
         super().__init__(**({"url": url} if url is not None else {}), **data)
 
+    @property
+    def address(self) -> str:
+        """How plans and certificates name the store."""
+        return self.url
+
+
+class ColdTable(_Part):
+    """A table of the same engine: ``ColdTable("cold.flights")`` or ``ColdTable("history_pg@cold.flights")``.
+
+    In the same database rows are copied and compared by the server itself, and never travel. The table is created
+    from the one that is cleaned, and gains the columns that it gains.
+    """
+
+    kind: Literal["cold_table"] = "cold_table"
+    table: Place = Field(description="where rows go: schema.table, or connection@schema.table")
+    object_rows: PositiveInt = Field(100_000, description="rows that are copied in one transaction at most")
+
+    def __init__(self, table: str | None = None, /, **data: Any) -> None:
+        super().__init__(**({"table": table} if table is not None else {}), **data)
+
+    @property
+    def address(self) -> str:
+        """How plans and certificates name the store."""
+        return self.table
+
+    @property
+    def conn_id(self) -> str | None:
+        """The Airflow connection of the cold table; None for that of the policy."""
+        return parse_place(self.table)[0]
+
+    @property
+    def table_name(self) -> TableName:
+        """Schema and table apart."""
+        return parse_place(self.table)[1]
+
+    @property
+    def as_text(self) -> tuple[str, ...]:
+        """Name columns to keep as text: none, since a cold table has the columns' own types."""
+        return ()
+
+
+_UNKNOWN_KIND = "unknown_kind"
+_ARCHIVE_KINDS = ("parquet", "cold_table")
+
+
+def _kind_of_archive(archive: Any) -> str:
+    """Tell which of the two is meant; a mapping without a kind tells by its fields."""
+    if not isinstance(archive, dict):
+        return str(getattr(archive, "kind", None))
+    return str(archive.get("kind", "parquet" if "url" in archive or "table" not in archive else "cold_table"))
+
+
+Archive = Annotated[
+    Annotated[Parquet, Tag("parquet")] | Annotated[ColdTable, Tag("cold_table")],
+    Discriminator(
+        _kind_of_archive,
+        custom_error_type=_UNKNOWN_KIND,
+        custom_error_message="kind must be 'parquet' or 'cold_table'",
+    ),
+]
+
 
 class Guard(_Part):
     """Limits beyond which a plan is refused or cut short."""
@@ -219,7 +288,7 @@ class Policy(_Part):
     conn_id: Name = Field(description="Airflow connection of the database to clean")
     table: Table = Field(description='schema.table, as the catalogue spells it; quote odd parts: "my schema"."t"')
     stale: Stale = Field(description="which rows may go: OlderThan, Expired or Matching")
-    archive: Parquet = Field(description="where their copies go")
+    archive: Archive = Field(description="where their copies go")
     window: Literal["cumulative", "interval"] = Field(
         "cumulative", description="all rows before the cutoff, or only those of the run's own data interval"
     )
@@ -249,6 +318,12 @@ class Policy(_Part):
         if self.window == "interval" and isinstance(self.stale, Matching):
             message = "window 'interval' needs an age column: use OlderThan or Expired, or window 'cumulative'."
             raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _cold_tables_hold_whole_rows(self) -> Self:
+        if self.mask and isinstance(self.archive, ColdTable):
+            raise ValueError("mask needs a Parquet archive: a cold table's rows are compared as a whole.")
         return self
 
     @model_validator(mode="after")
@@ -298,10 +373,15 @@ def explain(error: ValidationError, *, where: str) -> str:
     """Turn pydantic's findings into lines of place, fault and value."""
     lines = [f"{where} is not valid:"]
     for finding in error.errors(include_url=False):
-        field = ".".join(str(part) for part in finding["loc"]) or "policy"
+        place, given = list(finding["loc"]), finding["input"]
+        if finding["type"] == _UNKNOWN_KIND:
+            place, given = [*place, "kind"], given.get("kind") if isinstance(given, dict) else given
+        elif place[:1] == ["archive"] and len(place) > 1 and place[1] in _ARCHIVE_KINDS:
+            del place[1]  # the kind's name stands between a union and its field
+        field = ".".join(map(str, place)) or "policy"
         fault = finding["msg"].removeprefix("Value error, ")
         if finding["type"] == "extra_forbidden":
             fault = "is not a field of a policy; remove it or correct its spelling"
-        shown = "" if finding["type"] in ("missing", "value_error") else f" (got {finding['input']!r})"
+        shown = "" if finding["type"] in ("missing", "value_error") else f" (got {given!r})"
         lines.append(f"  - {field}: {fault}{shown}")
     return "\n".join(lines)

@@ -22,6 +22,19 @@ class TableName:
         return ".".join(_spell(part) for part in (self.schema, self.table))
 
 
+_PLACE = re.compile(r'(?:(?P<conn_id>[^"@]+)@)?(?P<table>.*)', re.DOTALL)
+
+
+def parse_place(text: str) -> tuple[str | None, TableName]:
+    """Split ``history_pg@cold.flights`` into a connection id, None without one, and a table's name.
+
+    :raises PolicyInvalid: when what follows the connection id is no schema.table
+    """
+    found = _PLACE.fullmatch(text)
+    assert found is not None  # noqa: S101 - the pattern takes any text
+    return found["conn_id"], parse_table_name(found["table"])
+
+
 def parse_table_name(text: str) -> TableName:
     """Split at the dot; double quotes hold what a plain name cannot.
 

@@ -12,20 +12,24 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
+from airflow_dbhygiene.databases.cold import Origin
+from airflow_dbhygiene.databases.protocol import Span
 from airflow_dbhygiene.errors import SchemaChanged, StatementTimedOut
 from airflow_dbhygiene.ledger import Chunk, Ledger, ObjectReceipt, Run
 from airflow_dbhygiene.ledger.moves import ARCHIVED, DAMAGED, PLANNED
+from airflow_dbhygiene.policy.model import ColdTable
 from airflow_dbhygiene.steps.ahead import ahead
 from airflow_dbhygiene.steps.discard import discard_losers
 from airflow_dbhygiene.steps.mask import masked, masked_schema
 from airflow_dbhygiene.steps.plan import check_server
 from airflow_dbhygiene.steps.site import Progress
+from airflow_dbhygiene.stores.protocol import Written
 from airflow_dbhygiene.version import VERSION
 
 if TYPE_CHECKING:
     from airflow_dbhygiene.databases.protocol import Bound
     from airflow_dbhygiene.steps.site import Site
-    from airflow_dbhygiene.stores.protocol import Store
+    from airflow_dbhygiene.stores.protocol import Beside, Store
 
 _FEWEST_ROWS: Final = 1_000
 _MOST_ROWS: Final = 2_000_000
@@ -97,6 +101,8 @@ def folder_of(run: Run) -> str:
 
 def _write(attempt: _Attempt) -> list[ObjectReceipt]:
     """Write object after object until a piece comes out smaller than it might be; a chunk has one at least."""
+    if attempt.store.beside is not None:
+        return _copy(attempt, attempt.store.beside)
     receipts: list[ObjectReceipt] = []
     piece = _Piece(part=0, first_ordinal=0, after=None)
     most = _rows_per_object(attempt.run)
@@ -113,22 +119,56 @@ def _write(attempt: _Attempt) -> list[ObjectReceipt]:
 
 def _write_piece(attempt: _Attempt, piece: _Piece, most: int) -> ObjectReceipt | None:
     """Spool a piece, end its read transaction, record the intent, upload, record the receipt."""
-    site, database, run = attempt.site, attempt.site.database, attempt.run
-    schema = masked_schema(run, database.arrow_schema(run.selection))
+    site, run = attempt.site, attempt.run
+    schema = masked_schema(run, site.database.arrow_schema(run.selection))
     with ahead(_rows(attempt, piece, most)) as batches:
         observed = masked(site, run, _observe(attempt, piece, batches), schema)
         with attempt.store.spool(observed, schema, _notes(attempt, piece)) as file:
             if not file.rows and piece.part:
                 return None
-            name = attempt.store.named(_base_name(attempt, piece))
-            with database.session() as session:
-                Ledger(session).intend_object(attempt.chunk, attempt.nonce, piece.part, name)
-            attempt.store.upload(file, name)
+            name = _intend(attempt, piece)
+            sha256 = attempt.store.upload(file, name)
+    return _receive(attempt, piece, name, Written(file.rows, file.bytes, sha256, piece.pairs.hexdigest()))
+
+
+def _copy(attempt: _Attempt, beside: Beside) -> list[ObjectReceipt]:
+    """Let the server copy object after object, each in a transaction of its own."""
+    database, run, span = attempt.site.database, attempt.run, attempt.chunk.span
+    receipts: list[ObjectReceipt] = []
+    first = 0
+    while True:
+        with database.session() as session:
+            with session.transaction(walking=True):
+                upper = database.hop(session, run.selection, span, beside.object_rows)
+            held = Ledger(session).held_condition(run.policy)
+        piece = _Piece(part=len(receipts), first_ordinal=first, after=None)
+        name = _intend(attempt, piece)
+        here = Span(span.lower, span.upper if upper is None else upper)
+        origin = Origin(run.run_id, attempt.chunk.chunk)
+        written = beside.copy(run.selection, here, held, name, origin, _notes(attempt, piece))
+        receipts.append(_receive(attempt, piece, name, written))
+        first += written.rows
+        attempt.progress.at(first, last=upper is None)
+        if upper is None:
+            return receipts
+        span = Span(upper, span.upper)
+
+
+def _intend(attempt: _Attempt, piece: _Piece) -> str:
+    """Record an object's name before anything is written under it."""
+    name = attempt.store.named(_base_name(attempt, piece))
+    with attempt.site.database.session() as session:
+        Ledger(session).intend_object(attempt.chunk, attempt.nonce, piece.part, name)
+    return name
+
+
+def _receive(attempt: _Attempt, piece: _Piece, name: str, written: Written) -> ObjectReceipt:
+    """Record what was written; give way to a report that has discarded the attempt meanwhile."""
     receipt = ObjectReceipt(
-        attempt.run.run_id, attempt.chunk.chunk, attempt.nonce, piece.part, name, piece.first_ordinal, file.rows,
-        file.bytes, file.sha256, piece.pairs.hexdigest(),
+        attempt.run.run_id, attempt.chunk.chunk, attempt.nonce, piece.part, name, piece.first_ordinal, written.rows,
+        written.bytes, written.sha256, written.fingerprint,
     )  # fmt: skip
-    with database.session() as session:
+    with attempt.site.database.session() as session:
         received = Ledger(session).receive_object(receipt)
     if not received:
         attempt.store.discard(name)
@@ -195,6 +235,8 @@ def _base_name(attempt: _Attempt, piece: _Piece) -> str:
 
 
 def _rows_per_object(run: Run) -> int:
+    if isinstance(run.policy.archive, ColdTable):
+        return run.policy.archive.object_rows
     row_bytes = run.plan["table_bytes"] / max(run.plan["row_estimate"] or 1, 1)
     return int(min(max(run.policy.archive.object_bytes / max(row_bytes, 1), _FEWEST_ROWS), _MOST_ROWS))
 
@@ -208,6 +250,8 @@ def _notes(attempt: _Attempt, piece: _Piece) -> dict[str, str]:
         "chunk": str(attempt.chunk.chunk),
         "nonce": attempt.nonce,
         "part": str(piece.part),
+        "first_ordinal": str(piece.first_ordinal),
+        "table": str(run.selection.table),
         "policy": run.policy.json_text,
         "predicate": run.selection.predicate,
         "since": run.since or "",

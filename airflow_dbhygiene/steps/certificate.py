@@ -62,7 +62,7 @@ def certificate_of(site: Site, session: Any, run: Run, around: Circumstances) ->
         "restorable": not run.policy.mask,
         "mask": run.policy.mask,
         "table": str(run.selection.table),
-        "store": run.policy.archive.url,
+        "store": run.policy.archive.address,
         "predicate": run.selection.predicate,
         "since": run.since,
         "cutoff": run.cutoff,

@@ -38,6 +38,7 @@ class Plan:
 
     :param stale_rows: rows that this run takes
     :param waiting_rows: an estimate of the stale rows beyond guard.max_rows, which wait for the next run
+    :param preparations: statements that the store needs before the first row is archived
     """
 
     run: Run
@@ -45,6 +46,7 @@ class Plan:
     stale_rows: int
     waiting_rows: int
     facts: Facts
+    preparations: tuple[str, ...] = ()
 
     @property
     def estimated_bytes(self) -> int:
@@ -63,8 +65,9 @@ class Plan:
             f"stale         {self.stale_rows:,} rows in {len(self.chunks)} chunks, {mebibytes(self.estimated_bytes)}",
             *([f"waiting       about {self.waiting_rows:,} more rows, for the next run"] if self.waiting_rows else []),
             f"walk          {', '.join(selection.walk)}",
-            f"archive       {run.policy.archive.url}",
+            f"archive       {run.policy.archive.address}",
             f"estimate      {self.estimated_seconds:,.0f} s of one worker's time, without Airflow's own",
+            *(f"prepare       {statement.replace(chr(10), chr(10) + ' ' * 14)}" for statement in self.preparations),
             *(f"warning       {warning}" for warning in self.facts.warnings),
             "rows          " + selection.predicate.replace("\n", "\n              "),
         ]
@@ -131,14 +134,16 @@ def make_plan(site: Site, policy: Policy, window: Window, origin: dict[str, str]
             unheld = without_held(session, policy, predicate)
             stale = database.count_up_to(session, facts.name, unheld, policy.guard.max_rows + 1)
             walk = database.choose_walk(session, policy, facts, _fraction(policy, facts, stale))
-            draft = _Draft(
-                site, session, policy, facts, Selection(facts.name, facts.columns, facts.key, walk, predicate)
-            )
+            selection = Selection(facts.name, facts.columns, facts.key, walk, predicate)
+            draft = _Draft(site, session, policy, facts, selection)
             cut = _cut(replace(draft, selection=replace(draft.selection, predicate=unheld)), stale)
         speed = Ledger(session).rows_per_second(policy.name) if Ledger.exists(session) else None
+    outlook = site.open_store(policy.archive).outlook(selection)
+    if outlook.refusals:
+        raise PlanRefused(str(facts.name), outlook.refusals)
     frozen = _frozen(draft, window, server) | {"stale_rows": cut.taken, "waiting_rows": cut.waiting}
     run = _run(draft, window, origin, frozen | {"rows_per_second": speed or _CAUTIOUS_SPEED})
-    return Plan(run, tuple(_chunks(run, cut)), cut.taken, cut.waiting, facts)
+    return Plan(run, tuple(_chunks(run, cut)), cut.taken, cut.waiting, facts, outlook.statements)
 
 
 def record_plan(site: Site, plan: Plan) -> tuple[Ticket, ...]:

@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-import pyarrow as pa
-
 from airflow_dbhygiene.databases.protocol import Outcomes
 from airflow_dbhygiene.errors import Idle, IllegalMove, Paused, RowsLocked, StatementTimedOut
 from airflow_dbhygiene.ledger import Chunk, Ledger, ObjectReceipt, Run
@@ -17,11 +15,14 @@ from airflow_dbhygiene.ledger.moves import PURGED, PURGING, VERIFIED
 from airflow_dbhygiene.pacing.controller import Tempo, first_tempo
 from airflow_dbhygiene.pacing.reasons import pause_reason
 from airflow_dbhygiene.steps.archive import check_schema
+from airflow_dbhygiene.steps.doomed import Doomed, doomed
 from airflow_dbhygiene.steps.plan import check_server
 from airflow_dbhygiene.steps.site import Progress
-from airflow_dbhygiene.steps.verify import keys_of, marking_damage, opened
+from airflow_dbhygiene.steps.verify import marking_damage, opened
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from airflow_dbhygiene.steps.site import Site
 
 _PAUSE_SECONDS: Final = 1.0
@@ -76,44 +77,43 @@ def purge(site: Site, run_id: str, number: int) -> Chunk:
 def _purge_object(work: _Work, receipt: ObjectReceipt) -> None:
     """Read an object's keys back and delete its rows, batch by batch."""
     store = work.site.open_store(work.run.policy.archive)
-    with marking_damage(work.site, work.chunk), opened(work.site, store, work.run, receipt) as archived:
-        keys = keys_of(work.run, archived)
-    end = receipt.first_ordinal + receipt.rows
-    while work.chunk.purged_through < end:
+    with marking_damage(work.site, work.chunk), opened(work.site, store, work.run, receipt, compared=True) as archived:
+        rows = doomed(work.site, work.run, receipt, archived)
+    span = range(receipt.first_ordinal, receipt.first_ordinal + receipt.rows)
+    while work.chunk.purged_through < span.stop:
         _wait(work)
-        _purge_batch(work, keys, receipt.first_ordinal)
+        _purge_batch(work, rows, span)
 
 
-def _purge_batch(work: _Work, keys: pa.Table, first_ordinal: int) -> None:
+def _purge_batch(work: _Work, rows: Doomed, span: range) -> None:
     """Try the whole range; where it is not exactly what was archived, or locked, go row by row."""
     started = time.monotonic()
     before = work.chunk.purged_through
     try:
-        _in_batch(work, keys, first_ordinal, careful=False)
+        _in_batch(work, rows, span, careful=False)
     except (_NotIdentical, StatementTimedOut):
-        _in_batch(work, keys, first_ordinal, careful=True)
+        with marking_damage(work.site, work.chunk):
+            _in_batch(work, rows, span, careful=True)
     seconds = time.monotonic() - started
     work.tempo = work.tempo.after(work.chunk.purged_through - before, seconds)
     work.progress.at(work.chunk.purged_through)
     time.sleep(seconds * work.run.policy.pace.rest_fraction)
 
 
-def _in_batch(work: _Work, keys: pa.Table, first_ordinal: int, *, careful: bool) -> None:
+def _in_batch(work: _Work, rows: Doomed, span: range, *, careful: bool) -> None:
     started = time.monotonic()
     with _transaction(
         work, last=work.chunk.purged_through + work.tempo.rows >= (work.chunk.archived_rows or 0)
     ) as held:
         chunk = _locked_chunk(work)
-        offset = chunk.purged_through - first_ordinal
-        rows = keys.slice(offset, work.tempo.rows) if offset >= 0 else keys.slice(0, 0)
-        if rows.num_rows == 0:  # a twin has come further than this object
+        if chunk.purged_through not in span:  # a twin has come further than this object
             work.chunk = chunk
             return
-        end = chunk.purged_through + rows.num_rows
-        outcomes = _delete(work, rows, range(chunk.purged_through, end), held, careful=careful)
+        end = min(chunk.purged_through + work.tempo.rows, span.stop)
+        outcomes, keys = _delete(work, rows, range(chunk.purged_through, end), held, careful=careful)
         check_schema(work.site, work.session, work.run)
         ledger = Ledger(work.session)
-        ledger.record_outcomes(chunk, outcomes, _keys_of(work, rows, chunk.purged_through, outcomes))
+        ledger.record_outcomes(chunk, outcomes, keys)
         ledger.record_batch(chunk, end, outcomes, time.monotonic() - started, careful=careful)
         after = ledger.chunk(chunk.run_id, chunk.chunk)
     work.chunk = after
@@ -143,13 +143,17 @@ def _locked_chunk(work: _Work) -> Chunk:
     return chunk
 
 
-def _delete(work: _Work, rows: pa.Table, ordinals: range, held: str | None, *, careful: bool) -> Outcomes:
-    database, selection = work.site.database, work.run.selection
-    if careful:
-        return database.delete_carefully(work.session, selection, rows, ordinals, held)
-    if not database.delete(work.session, selection, rows, held):
-        raise _NotIdentical
-    return Outcomes(rows.num_rows)
+def _delete(
+    work: _Work, rows: Doomed, ordinals: range, held: str | None, *, careful: bool
+) -> tuple[Outcomes, dict[int, tuple[str, ...]]]:
+    """Give what became of a batch's rows, and the keys of those that were not purged."""
+    if not careful:
+        if not rows.delete(work.session, ordinals, held):
+            raise _NotIdentical
+        return Outcomes(len(ordinals)), {}
+    keys = rows.keys(work.session, ordinals)
+    outcomes = work.site.database.delete_carefully(work.session, work.run.selection, keys, ordinals, held)
+    return outcomes, _keys_of(work, keys, ordinals.start, outcomes)
 
 
 def _keys_of(work: _Work, rows: pa.Table, first: int, outcomes: Outcomes) -> dict[int, tuple[str, ...]]:
@@ -181,15 +185,15 @@ def _settle_locked(work: _Work) -> None:
 
 def _settle_in_object(work: _Work, receipt: ObjectReceipt, ordinals: list[int]) -> None:
     store = work.site.open_store(work.run.policy.archive)
-    with opened(work.site, store, work.run, receipt) as archived:
-        keys = keys_of(work.run, archived)
-    rows = keys.take(pa.array([ordinal - receipt.first_ordinal for ordinal in ordinals]))
+    with opened(work.site, store, work.run, receipt, compared=True) as archived:
+        rows = doomed(work.site, work.run, receipt, archived)
     with _transaction(work, last=True) as held:
         chunk = _locked_chunk(work)
         ledger = Ledger(work.session)
         still = set(ledger.locked(chunk, _LOCKED_AT_A_TIME))
         if set(ordinals) <= still:
-            outcomes = work.site.database.delete_carefully(work.session, work.run.selection, rows, ordinals, held)
+            keys = rows.keys(work.session, ordinals)
+            outcomes = work.site.database.delete_carefully(work.session, work.run.selection, keys, ordinals, held)
             check_schema(work.site, work.session, work.run)
             ledger.settle_locked(chunk, ordinals, outcomes)
         after = ledger.chunk(chunk.run_id, chunk.chunk)

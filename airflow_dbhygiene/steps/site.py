@@ -11,7 +11,7 @@ from airflow_dbhygiene.errors import NotFound
 
 if TYPE_CHECKING:
     from airflow_dbhygiene.databases.protocol import Database
-    from airflow_dbhygiene.policy import Parquet
+    from airflow_dbhygiene.policy import ColdTable, Parquet
     from airflow_dbhygiene.stores.protocol import Store
 
 TELL_SECONDS = 5.0
@@ -33,7 +33,7 @@ class Site:
     """
 
     database: Database
-    open_store: Callable[[Parquet], Store]
+    open_store: Callable[[Parquet | ColdTable], Store]
     tell: Callable[[str], None] = print
     secret: Callable[[str], bytes] = _no_secret
 

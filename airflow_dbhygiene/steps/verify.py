@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
-from airflow_dbhygiene.databases.protocol import VERSION_COLUMN
+from airflow_dbhygiene.databases.cold import Copied
 from airflow_dbhygiene.errors import ArchiveDamaged, IllegalMove
 from airflow_dbhygiene.ledger import Chunk, Ledger, ObjectReceipt, Run
 from airflow_dbhygiene.ledger.moves import ARCHIVED, DAMAGED, PLANNED, VERIFIED
@@ -68,17 +67,18 @@ def marking_damage(site: Site, chunk: Chunk) -> Iterator[None]:
 
 
 @contextmanager
-def opened(site: Site, store: Store, run: Run, receipt: ObjectReceipt) -> Iterator[Archived]:
+def opened(site: Site, store: Store, run: Run, receipt: ObjectReceipt, *, compared: bool = False) -> Iterator[Archived]:
     """Bring an object back and check all that its receipt says: bytes, SHA-256, notes, rows, (key, version) pairs.
 
+    :param compared: rows in the database that is cleaned need no digest: the server will compare each of them
     :raises ArchiveDamaged: naming the object and what differs
     """
-    with store.fetch(receipt.name, receipt.sha256, receipt.bytes) as archived:
+    with store.fetch(receipt.name, receipt.sha256, receipt.bytes, compared=compared) as archived:
         found = tuple(archived.notes.get(name) for name in ("run", "chunk", "nonce", "part"))
         wanted = (receipt.run_id, str(receipt.chunk), receipt.nonce, str(receipt.part))
         if found != wanted or archived.rows != receipt.rows:
             raise ArchiveDamaged(f"object {receipt.name} holds {found}, {archived.rows} rows, not {wanted}.")
-        if _fingerprint(site, run, archived) != receipt.fingerprint:
+        if archived.fingerprint(site.database, run.selection) != receipt.fingerprint:
             raise ArchiveDamaged(f"object {receipt.name} does not hold the keys and versions that were archived.")
         yield archived
 
@@ -91,9 +91,8 @@ def _verify_objects(site: Site, session: Any, run: Run, chunk: Chunk) -> int:
         raise ArchiveDamaged(f"{chunk.label}: the ledger's receipts do not add up to its archived rows.")
     compared = 0
     for receipt in receipts:
-        with opened(site, store, run, receipt) as archived:
-            for rows in _to_compare(run, archived):
-                compared += _compare(site, session, run, receipt, rows)
+        with opened(site, store, run, receipt, compared=True) as archived:
+            compared += sum(_compared(site, session, run, receipt, archived))
         progress.at(receipt.first_ordinal + receipt.rows, last=receipt is receipts[-1])
     return compared
 
@@ -105,34 +104,29 @@ def _protect_objects(site: Site, session: Any, run: Run, chunk: Chunk) -> None:
         store.protect(receipt.name)
 
 
-def _compare(site: Site, session: Any, run: Run, receipt: ObjectReceipt, rows: pa.Table) -> int:
-    compared, differing = site.database.differing(session, run.selection, unmasked(run, rows))
-    if differing:
-        message = f"object {receipt.name}: {differing} of {compared} rows differ from the server's own rows."
-        raise ArchiveDamaged(message)
-    return compared
+def _compared(site: Site, session: Any, run: Run, receipt: ObjectReceipt, archived: Archived) -> Iterator[int]:
+    """Compare with the server's own rows: all where they lie beside each other, else all or a sample."""
+    for rows in _to_compare(run, archived):
+        compared, differing = differences(site, session, run, rows)
+        if differing:
+            message = f"object {receipt.name}: {differing} of {compared} rows differ from the server's own rows."
+            raise ArchiveDamaged(message)
+        yield compared
 
 
-def _to_compare(run: Run, archived: Archived) -> Iterator[pa.Table]:
+def differences(site: Site, session: Any, run: Run, rows: pa.Table | Copied) -> tuple[int, int]:
+    """Give how many archived rows the server could compare with its own, and how many of these differ."""
+    if isinstance(rows, Copied):
+        with session.transaction():
+            return site.database.cold_tables.differing(session, run.selection, rows)
+    return site.database.differing(session, run.selection, unmasked(run, rows))
+
+
+def _to_compare(run: Run, archived: Archived) -> Iterator[pa.Table | Copied]:
     """Give all rows, or a sample spread evenly over the object."""
-    if run.policy.verify == "sample":
-        return archived.sample(run.policy.sample_rows)
-    return (pa.Table.from_batches([batch]) for batch in archived.batches(_ROWS_AT_A_TIME))
-
-
-def _fingerprint(site: Site, run: Run, archived: Archived) -> str:
-    pairs = hashlib.sha256()
-    for batch in archived.batches(_ROWS_AT_A_TIME, key_columns(run)):
-        pairs.update(site.database.encode_keys(run.selection, pa.Table.from_batches([batch])))
-    return pairs.hexdigest()
-
-
-def keys_of(run: Run, archived: Archived) -> pa.Table:
-    """Read what purge needs of all rows of an object."""
-    batches = archived.batches(_ROWS_AT_A_TIME, key_columns(run))
-    return pa.Table.from_batches(batches).combine_chunks()
-
-
-def key_columns(run: Run) -> list[str]:
-    """Name the columns that purge needs of the archive: walk, key and version."""
-    return list(dict.fromkeys((*run.selection.walk, *run.selection.key, VERSION_COLUMN)))
+    if archived.copied is not None:
+        yield archived.copied
+    elif run.policy.verify == "sample":
+        yield from archived.sample(run.policy.sample_rows)
+    else:
+        yield from (pa.Table.from_batches([batch]) for batch in archived.batches(_ROWS_AT_A_TIME))

@@ -20,17 +20,23 @@ import pyarrow as pa
 from pyarrow import ArrowException
 from pyarrow import parquet as pq
 
+from airflow_dbhygiene.databases.cold import Outlook
 from airflow_dbhygiene.errors import ArchiveDamaged, NotFound, PrivilegeMissing, StoreUnavailable
 from airflow_dbhygiene.stores.protocol import Spooled
 from airflow_dbhygiene.stores.s3 import S3Protection
 
 if TYPE_CHECKING:
+    from airflow_dbhygiene.databases.protocol import Database, Selection
     from airflow_dbhygiene.ledger import Run
+    from airflow_dbhygiene.stores.protocol import Archived
 
 NOTES_PREFIX: Final = "dbhygiene."
 """Before the names of our entries in a Parquet file's metadata."""
 
 _COPY_BYTES: Final = 2**20
+_ROWS_AT_A_TIME: Final = 50_000
+_GROUP_ROWS: Final = 100_000
+_GROUP_BYTES: Final = 32 * 2**20
 
 
 @dataclass(frozen=True)
@@ -50,19 +56,27 @@ class ParquetObject:
         """How many rows the file holds."""
         return int(self.file.metadata.num_rows)
 
+    @property
+    def copied(self) -> None:
+        """Its rows do not lie in the database."""
+
+    def fingerprint(self, database: Database, selection: Selection) -> str:
+        """Digest the file's (key, version) pairs."""
+        return fingerprint(database, selection, self)
+
     def batches(self, rows: int, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """Give the rows in their order, so many at a time at most."""
         yield from self.file.iter_batches(rows, columns=None if columns is None else list(columns))
 
     def sample(self, rows: int) -> Iterator[pa.Table]:
         """Give so many rows, spread evenly, row group by row group."""
-        wanted = np.unique(np.linspace(0, max(self.rows - 1, 0), min(rows, self.rows), dtype=np.int64))
+        wanted = spread(self.rows, rows)
         start = 0
         for group in range(self.file.num_row_groups):
             held = self.file.metadata.row_group(group).num_rows
             here = wanted[(wanted >= start) & (wanted < start + held)] - start
             if len(here):
-                yield self.file.read_row_group(group).take(here)
+                yield self.file.read_row_group(group).take(_indices(here))
             start += held
 
 
@@ -91,6 +105,15 @@ class ParquetStore:
         self._local = "file" in _protocols(filesystem)
         self._compression_level = compression_level
         self.url = url.rstrip("/")
+
+    @property
+    def beside(self) -> None:
+        """No database copies rows into files."""
+
+    @staticmethod
+    def outlook(_: Selection) -> Outlook:
+        """Files hold any columns: whether they can be written is for ``prepare`` to try."""
+        return Outlook()
 
     def prepare(self, run: Run) -> None:
         """Fail now, with the fix, if objects of a run cannot be written later.
@@ -123,20 +146,11 @@ class ParquetStore:
     def spool(
         self, batches: Iterable[pa.RecordBatch], schema: pa.Schema, notes: Mapping[str, str]
     ) -> Iterator[Spooled]:
-        """Write batches to a local Parquet file, one row group each; the file goes when the context ends."""
-        with tempfile.TemporaryDirectory(prefix="dbhygiene-") as folder:
-            path = Path(folder) / "object.parquet"
-            noted = schema.with_metadata({NOTES_PREFIX + name: value for name, value in notes.items()})
-            rows = 0
-            with pq.ParquetWriter(
-                path, noted, compression="zstd", compression_level=self._compression_level, write_statistics=True
-            ) as writer:
-                for batch in batches:
-                    writer.write_batch(batch)
-                    rows += batch.num_rows
-            yield Spooled(path, rows, path.stat().st_size, _sha256(path))
+        """Write batches to a local Parquet file; the file goes when the context ends."""
+        with spooling(batches, schema, notes, self._compression_level) as spooled:
+            yield spooled
 
-    def upload(self, spooled: Spooled, name: str) -> None:
+    def upload(self, spooled: Spooled, name: str) -> str:
         """Put a spooled object under its name, and wait until it is durable."""
         with self._translated(name):
             if self._local:
@@ -144,9 +158,17 @@ class ParquetStore:
             else:
                 arguments = self._protection.upload_arguments if self._protection else {}
                 self._filesystem.put_file(str(spooled.path), self._path(name), **arguments)
+        return spooled.sha256
 
     @contextmanager
-    def fetch(self, name: str, sha256: str, size: int) -> Iterator[ParquetObject]:
+    def fetch(
+        self,
+        name: str,
+        sha256: str,
+        size: int,
+        *,
+        compared: bool = False,  # noqa: ARG002 - files lie in no database
+    ) -> Iterator[ParquetObject]:
         """Bring an object back whole, and refuse it unless its bytes are those that were written.
 
         :raises ArchiveDamaged: when the object is missing, truncated or altered
@@ -247,10 +269,58 @@ class ParquetStore:
             raise
 
 
+@contextmanager
+def spooling(
+    batches: Iterable[pa.RecordBatch], schema: pa.Schema, notes: Mapping[str, str], compression_level: int
+) -> Iterator[Spooled]:
+    """Write batches to a local Parquet file; the file goes when the context ends."""
+    with tempfile.TemporaryDirectory(prefix="dbhygiene-") as folder:
+        path = Path(folder) / "object.parquet"
+        noted = schema.with_metadata({NOTES_PREFIX + name: value for name, value in notes.items()})
+        rows = 0
+        with pq.ParquetWriter(
+            path, noted, compression="zstd", compression_level=compression_level, write_statistics=True
+        ) as writer:
+            for group in _row_groups(batches):
+                writer.write_table(group, row_group_size=group.num_rows)
+                rows += group.num_rows
+        yield Spooled(path, rows, path.stat().st_size, _sha256(path))
+
+
+def fingerprint(database: Database, selection: Selection, archived: Archived) -> str:
+    """Read an object's (key, version) pairs back and digest them."""
+    pairs = hashlib.sha256()
+    for batch in archived.batches(_ROWS_AT_A_TIME, selection.identifying):
+        pairs.update(database.encode_keys(selection, pa.Table.from_batches([batch])))
+    return pairs.hexdigest()
+
+
+def spread(total: int, wanted: int) -> Any:
+    """Give so many places of so many rows, spread evenly."""
+    return np.unique(np.linspace(0, max(total - 1, 0), min(wanted, total), dtype=np.int64))
+
+
 _RESTORE: Final = (
     "nothing was deleted on its account. Bring back the object as it was (a versioned bucket still has it), or, if no "
     "row of its chunk is purged yet, clear the chunk's archive task to archive it anew."
 )
+
+
+def _indices(numbers: Any) -> Any:
+    """Give numpy's numbers as Arrow has them. Arrow's own way would load pandas where it is, which takes long."""
+    return pa.Array.from_buffers(pa.int64(), len(numbers), [None, pa.py_buffer(numbers)])
+
+
+def _row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """Put batches together until they are worth a row group: few large ones are read faster than many small ones."""
+    gathered: list[pa.RecordBatch] = []
+    for batch in batches:
+        gathered.append(batch)
+        if sum(b.num_rows for b in gathered) >= _GROUP_ROWS or sum(b.nbytes for b in gathered) >= _GROUP_BYTES:
+            yield pa.Table.from_batches(gathered)
+            gathered = []
+    if gathered:
+        yield pa.Table.from_batches(gathered)
 
 
 def _protocols(filesystem: Any) -> tuple[str, ...]:

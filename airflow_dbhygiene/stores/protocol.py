@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from airflow_dbhygiene.databases.cold import Copied, Origin, Outlook
+    from airflow_dbhygiene.databases.protocol import Database, Selection, Span
     from airflow_dbhygiene.ledger import Run
 
 
@@ -24,6 +26,19 @@ class Spooled:
     sha256: str
 
 
+@dataclass(frozen=True)
+class Written:
+    """What the receipt of an object says of it. ``rows`` is its number of rows, ``bytes`` its size, 0 if unknown.
+
+    ``fingerprint`` digests its (key, version) pairs.
+    """
+
+    rows: int
+    bytes: int
+    sha256: str
+    fingerprint: str
+
+
 class Archived(Protocol):
     """One object, read back. ``notes`` are those that it was written with, ``rows`` is its number of rows."""
 
@@ -35,6 +50,13 @@ class Archived(Protocol):
     def rows(self) -> int:
         """How many rows it holds."""
 
+    @property
+    def copied(self) -> Copied | None:
+        """Where its rows lie in the database that is cleaned, None when they lie elsewhere."""
+
+    def fingerprint(self, database: Database, selection: Selection) -> str:
+        """Digest its (key, version) pairs as the database that is cleaned writes them."""
+
     def batches(self, rows: int, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """Give its rows in their order, so many at a time at most; all columns, or these."""
 
@@ -42,10 +64,30 @@ class Archived(Protocol):
         """Give so many rows, spread evenly."""
 
 
+class Beside(Protocol):
+    """A store in the database that is cleaned: the server copies rows into it by itself."""
+
+    @property
+    def object_rows(self) -> int:
+        """How many rows one object holds at most."""
+
+    def copy(  # noqa: PLR0913, PLR0917 - which rows, and what they become
+        self, selection: Selection, span: Span, held: str | None, name: str, origin: Origin, notes: Mapping[str, str], /
+    ) -> Written:
+        """Copy the span's stale rows that are not held into an object of that name."""
+
+
 class Store(Protocol):
     """Objects below one URL: written once, read back, never changed."""
 
     url: str
+
+    @property
+    def beside(self) -> Beside | None:
+        """The store, if it is one that the server copies into by itself."""
+
+    def outlook(self, selection: Selection) -> Outlook:
+        """See what stands against the store, and what has to be done before; change nothing."""
 
     def prepare(self, run: Run) -> None:
         """Fail now, with the fix, if objects of a run cannot be written later."""
@@ -58,11 +100,14 @@ class Store(Protocol):
     ) -> AbstractContextManager[Spooled]:
         """Write batches to a local file of the store's format; the file goes when the context ends."""
 
-    def upload(self, spooled: Spooled, name: str) -> None:
-        """Put a spooled object under its name."""
+    def upload(self, spooled: Spooled, name: str) -> str:
+        """Put a spooled object under its name; give the SHA-256 by which it will be known."""
 
-    def fetch(self, name: str, sha256: str, size: int) -> AbstractContextManager[Archived]:
-        """Bring an object back whole, and refuse it unless it is what was written."""
+    def fetch(self, name: str, sha256: str, size: int, *, compared: bool = False) -> AbstractContextManager[Archived]:
+        """Bring an object back whole, and refuse it unless it is what was written.
+
+        :param compared: rows in the database that is cleaned need no digest: the server will compare each of them
+        """
 
     def protect(self, name: str) -> None:
         """Keep an object from being changed or removed, for as long as the policy asks, if it does."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from airflow_dbhygiene.steps.archive import archive
 from airflow_dbhygiene.steps.purge import purge
 from airflow_dbhygiene.steps.report import report
 from airflow_dbhygiene.steps.restore import Wish, restore
+from airflow_dbhygiene.steps.site import Site
 from airflow_dbhygiene.steps.verify import verify
 from tests.job import STALE_EVENTS
 from tests.mysql_job import EVENTS, MySqlJob
@@ -52,6 +55,31 @@ def purged(job: MySqlJob, tickets: tuple[Any, ...]) -> dict[str, int]:
     for ticket in tickets:
         purge(job.site, ticket.run, ticket.chunk)
     return figures(report(job.site, tickets[0].run))
+
+
+@contextmanager
+def arriving_behind_the_lock(job: MySqlJob, statement: str) -> Iterator[Site]:
+    """Run a statement of the application's once, right after the first batch has locked its range."""
+    site = job.site
+    open_session, waiting = site.database.session, [statement]
+
+    @contextmanager
+    def session() -> Iterator[Any]:
+        with open_session() as opened:
+            execute = opened.execute
+
+            def execute_then_arrive(sent: str, values: Any = ()) -> Any:
+                found = execute(sent, values)
+                if waiting and "FOR UPDATE SKIP LOCKED" in sent:
+                    job.execute(waiting.pop())
+                return found
+
+            opened.execute = execute_then_arrive
+            yield opened
+
+    site.database.session = session
+    yield site
+    assert not waiting
 
 
 def test_the_whole_job(job: MySqlJob) -> None:
@@ -96,10 +124,11 @@ def test_what_happened_to_rows_since_their_archive(job: MySqlJob) -> None:
 
 def test_rows_that_came_late_stay(job: MySqlJob) -> None:
     """A stale row that appears in a range after it was archived is not in the archive, and does not go."""
+    job.execute("DELETE FROM events WHERE id = 5")
     tickets = verified(job)
-    job.execute("INSERT INTO events VALUES (-5, '2023-01-02 00:30:00', 'late')")
-    assert purged(job, tickets) == {"archived": STALE_EVENTS, "purged": STALE_EVENTS}
-    assert job.one("SELECT note FROM events WHERE id = -5") == "late"
+    job.execute("INSERT INTO events VALUES (5, '2023-01-02 00:30:00', 'late')")
+    assert purged(job, tickets) == {"archived": STALE_EVENTS - 1, "purged": STALE_EVENTS - 1}
+    assert job.one("SELECT note FROM events WHERE id = 5") == "late"
 
 
 def test_a_locked_row_is_left_to_a_later_try(job: MySqlJob) -> None:
@@ -113,6 +142,31 @@ def test_a_locked_row_is_left_to_a_later_try(job: MySqlJob) -> None:
         assert job.one("SELECT locked FROM dbhygiene.chunk WHERE chunk = 1") == 1
         application.rollback()
     assert purged(job, tickets) == {"archived": STALE_EVENTS, "purged": STALE_EVENTS}
+
+
+def test_fresh_rows_in_between_do_not_matter(job: MySqlJob) -> None:
+    """Where stale and fresh rows alternate in the order of the key, the application may lock and change its own."""
+    job.execute("UPDATE events SET at = at + INTERVAL 5 YEAR WHERE id % 2 = 1 AND id < 3000")
+    tickets = verified(job)
+    with job.open(autocommit=False) as application:
+        cursor = application.cursor()
+        cursor.execute("UPDATE events SET note = 'mine' WHERE id IN (41, 1901)")
+        for ticket in tickets:
+            purge(job.site, ticket.run, ticket.chunk)
+        application.commit()
+    assert figures(report(job.site, tickets[0].run)) == {"archived": STALE_EVENTS // 2, "purged": STALE_EVENTS // 2}
+    assert job.execute("SELECT id FROM events WHERE note = 'mine' ORDER BY id") == [(41,), (1901,)]
+
+
+def test_a_row_that_comes_between_lock_and_delete_stays(job: MySqlJob) -> None:
+    """It is stale, lies in the range, and was never archived: the batch notices, and goes row by row."""
+    job.execute("DELETE FROM events WHERE id = 7")
+    tickets = verified(job)
+    with arriving_behind_the_lock(job, "INSERT INTO events VALUES (7, '2023-01-02 00:30:00', 'late')") as site:
+        for ticket in tickets:
+            purge(site, ticket.run, ticket.chunk)
+    assert figures(report(job.site, tickets[0].run)) == {"archived": STALE_EVENTS - 1, "purged": STALE_EVENTS - 1}
+    assert job.one("SELECT note FROM events WHERE id = 7") == "late"
 
 
 def test_a_killed_server_loses_nothing(job: MySqlJob, any_mysql: MySqlServer) -> None:

@@ -55,6 +55,23 @@ def test_the_archive_url_is_filled_in(tmp_path: Path) -> None:
     assert entries["lines"].policy.archive.url == "s3://aws@cold/lines/public.lines"
 
 
+@pytest.mark.parametrize(
+    ("template", "table", "place"),
+    [
+        ("cold.{table}", "public.orders", "cold.orders"),
+        ("history_pg@cold.{name}", "public.orders", "history_pg@cold.orders"),
+        ("cold.{table}", 'public."my ""orders"""', 'cold."my ""orders"""'),
+        ("cold.{table}", '"a.b".orders', "cold.orders"),
+    ],
+)
+def test_a_cold_table_is_named_by_a_template(tmp_path: Path, template: str, table: str, place: str) -> None:
+    """The cold table has a schema of its own: {table} stands without its own."""
+    defaults = DEFAULTS + f"archive: {{kind: cold_table, table: '{template}'}}\n"
+    defaults = "\n".join(line for line in defaults.splitlines() if "parquet" not in line)
+    policy = load(tmp_path, _defaults=defaults, orders=f"name: orders\ntable: '{table}'\n")["orders"].policy
+    assert policy.archive.address == place
+
+
 def test_a_file_holds_several_policies(tmp_path: Path) -> None:
     """A list is as good as a file each; other files than YAML are left alone."""
     (tmp_path / "README.md").write_text("no policy")

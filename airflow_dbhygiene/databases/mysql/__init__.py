@@ -17,6 +17,7 @@ from airflow_dbhygiene.databases.mysql import (
     rows,
     walk,
 )
+from airflow_dbhygiene.databases.mysql.cold import MySqlColdTables
 from airflow_dbhygiene.databases.mysql.session import Connections, MySqlSession
 from airflow_dbhygiene.databases.mysql.writing import listed, quoted, spelled
 from airflow_dbhygiene.errors import StatementTimedOut
@@ -52,6 +53,7 @@ class MySqlDatabase:
     try_condition = staticmethod(keys.try_condition)
     choose_walk = staticmethod(walk.choose_walk)
     bounds = staticmethod(walk.bounds)
+    hop = staticmethod(walk.hop)
     count_up_to = staticmethod(walk.count_up_to)
     estimate = staticmethod(walk.estimate)
     full_scans = staticmethod(walk.full_scans)
@@ -76,6 +78,7 @@ class MySqlDatabase:
     def __init__(self, connect: Callable[[], Any]) -> None:
         self._connections = Connections(connect)
         self.session = self._connections.session
+        self.cold_tables = MySqlColdTables(self._connections)
         self.cancel = self._connections.cancel
 
     @contextmanager

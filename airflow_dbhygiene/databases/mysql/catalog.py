@@ -163,15 +163,20 @@ def _table(session: MySqlSession, name: TableName) -> dict[str, Any]:
     return table | {"row_estimate": None if table["rows"] is None or absurd else int(table["rows"])}
 
 
+def types_of(session: MySqlSession, table: TableName) -> dict[str, str]:
+    """Give the columns of a table, and their types with character set and collation."""
+    rows = session.execute(catalog_sql.COLUMNS, (table.schema, table.table))
+    return {str(name): spelled_type(str(kind), charset, collation) for name, kind, charset, collation, _ in rows}
+
+
 def _columns(session: MySqlSession, policy: Policy) -> tuple[tuple[Column, ...], tuple[str, ...]]:
-    name = policy.table_name
-    rows = session.execute(catalog_sql.COLUMNS, (name.schema, name.table))
+    found = types_of(session, policy.table_name)
     as_text = set(policy.archive.as_text)
-    if unknown := as_text - {row[0] for row in rows}:
+    if unknown := as_text - set(found):
         raise NotFound(f"archive.as_text names {min(unknown)!r}, which is not a column of {policy.table}.")
     columns, refusals = [], []
-    for column_name, spelling, charset, collation, _ in rows:
-        column = Column(str(column_name), spelled_type(str(spelling), charset, collation), "native")
+    for column_name, kind in found.items():
+        column = Column(column_name, kind, "native")
         form = form_of(column)
         if form is None or (kind_of(column) == "enum" and re.search(r"\((.*,)?''[,)]", column.type)):
             refusals.append(f"column {column_name} has type {column.type}, whose values cannot be archived exactly.")

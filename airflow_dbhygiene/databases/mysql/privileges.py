@@ -10,7 +10,7 @@ from airflow_dbhygiene.databases.mysql.writing import spelled
 from airflow_dbhygiene.errors import PrivilegeMissing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from airflow_dbhygiene.databases.mysql.session import MySqlSession
     from airflow_dbhygiene.policy.model import Policy
@@ -43,6 +43,12 @@ def check(session: MySqlSession, policy: Policy) -> None:
             f"statistics or rebuilds (unless reclaim is 'none'): {' '.join(statements)}"
         )
         raise PrivilegeMissing(message)
+
+
+def missing(session: MySqlSession, rights: Iterable[str], table: TableName) -> list[str]:
+    """Name those of the rights that the user lacks on a table."""
+    lines = tuple(_lines(session))
+    return [right for right in rights if not _holds(lines, right, table)]
 
 
 def user(session: MySqlSession) -> str:

@@ -1,6 +1,7 @@
 """Deleting them: lock the batch's range, compare it exactly, delete by the locked keys; else row by row.
 
-A DELETE of the range itself would meet rows that came after the comparison, and may turn into a scan of the table.
+Where a lock wait can be refused (MariaDB), one DELETE of the range takes the locked rows: all of them are there still,
+so that as many as were locked are these and no others. MySQL would wait for rows in between: it deletes by key.
 Nothing is committed here.
 """
 
@@ -30,6 +31,8 @@ _KEYS_AT_A_TIME: Final = 1_000
 _PATIENT: Final = "SET STATEMENT innodb_lock_wait_timeout = 1 FOR "
 """MariaDB 10.11 answers SKIP LOCKED with error 1180 where a lock wait of 0 seconds is set and a row is locked."""
 
+_AT_ONCE: Final = "SET STATEMENT innodb_lock_wait_timeout = 0 FOR "
+
 _MOST_SECONDS: Final = 10.0
 """A batch that lasts longer is cancelled: it should last less than two."""
 
@@ -42,10 +45,9 @@ def delete(session: MySqlSession, selection: Selection, rows: pa.Table, held: st
     """
     with session.limited(_MOST_SECONDS):
         locked = session.execute(_lock_range(session, selection, rows, held))
-        if b"".join(row[0] or b"" for row in locked) != encode_keys(selection, rows):
+        if b"".join([row[0] or b"" for row in locked]) != encode_keys(selection, rows):
             return False
-        deleted = sum(session.change(statement) for statement in _deletes(selection, rows))
-    return deleted == rows.num_rows
+        return _delete_locked(session, selection, rows, held) == rows.num_rows
 
 
 def delete_carefully(
@@ -72,6 +74,20 @@ def delete_carefully(
     return Outcomes(len(mine), **{name: tuple(found) for name, found in outcomes.items()})
 
 
+def _delete_locked(session: MySqlSession, selection: Selection, rows: pa.Table, held: str | None) -> int:
+    """Delete a range's rows, which are locked.
+
+    :raises StatementTimedOut: when another transaction has locked a row in between, which this run does not take: from
+        then on the session deletes by key
+    """
+    if session.flavour.mariadb and not session.crowded:
+        session.crowded = True
+        deleted = session.change(_AT_ONCE + _delete_range(session, selection, rows, held))
+        session.crowded = False
+        return deleted
+    return sum(session.change(statement) for statement in _deletes(selection, rows))
+
+
 def _keys_beside(selection: Selection, rows: pa.Table) -> tuple[list[Column], pa.Table]:
     """Give the keys other names, since conditions call the table's columns by theirs alone."""
     key = [column_of(selection.columns, name) for name in selection.key]
@@ -81,12 +97,22 @@ def _keys_beside(selection: Selection, rows: pa.Table) -> tuple[list[Column], pa
 
 
 def _lock_range(session: MySqlSession, selection: Selection, rows: pa.Table, held: str | None) -> str:
+    return (
+        f"{_PATIENT * session.flavour.mariadb}SELECT {version_sql(selection)} FROM {source(session, selection)}"
+        f" WHERE {_in_range(selection, rows, held)} ORDER BY {listed(selection.walk)} FOR UPDATE SKIP LOCKED"
+    )
+
+
+def _delete_range(session: MySqlSession, selection: Selection, rows: pa.Table, held: str | None) -> str:
+    table = spelled(selection.table)  # named twice, since only this form of the statement may name an index
+    return f"DELETE {table} FROM {source(session, selection)} WHERE {_in_range(selection, rows, held)}"
+
+
+def _in_range(selection: Selection, rows: pa.Table, held: str | None) -> str:
     first, last = _place(selection, rows, 0), _place(selection, rows, rows.num_rows - 1)
     return (
-        f"SELECT {version_sql(selection)} FROM {source(session, selection)}"
-        f" WHERE {compare(selection, '>=', first)} AND {compare(selection, '<=', last)}"
+        f"{compare(selection, '>=', first)} AND {compare(selection, '<=', last)}"
         f" AND ({selection.predicate}) AND ({held or 'FALSE'}) IS NOT TRUE"
-        f" ORDER BY {listed(selection.walk)} FOR UPDATE NOWAIT"
     )
 
 

@@ -73,7 +73,7 @@ def read(  # noqa: PLR0913, PLR0917 - the protocol's own parameters, and whom to
     """
     with connections.session() as session:
         statement = _select(session, selection, span, after, rows, held)
-        yield (_batch(selection, lines) for lines in _translating(session.driver.stream(statement)))
+        yield (batch_of(selection, lines) for lines in translating(session.driver.stream(statement)))
 
 
 def line_sql(selection: Selection, owner: str = "") -> str:
@@ -104,8 +104,10 @@ def place_of(selection: Selection, rows: pa.Table, index: int) -> Bound:
 
 def encode_keys(_: Selection, rows: pa.Table) -> bytes:
     """Give the rows' versions one after the other: the key is part of what a version digests."""
-    versions: list[Any] = rows.column(VERSION_COLUMN).to_pylist()
-    return b"".join(versions)
+    versions = _one(rows.column(VERSION_COLUMN))
+    octets_each = VERSION_TYPE.byte_width
+    buffer = versions.buffers()[1].slice(versions.offset * octets_each, len(versions) * octets_each)
+    return bytes(buffer.to_pybytes())
 
 
 def differing(session: MySqlSession, selection: Selection, rows: pa.Table) -> tuple[int, int]:
@@ -165,12 +167,13 @@ def _select(  # noqa: PLR0913, PLR0917 - the protocol's own parameters
     )
 
 
-def _translating(pieces: Iterator[Sequence[bytes | None]]) -> Iterator[Sequence[bytes | None]]:
+def translating(pieces: Iterator[Sequence[bytes | None]]) -> Iterator[Sequence[bytes | None]]:
+    """Give lines as they come; the driver's errors leave as ours."""
     with translated():
         yield from pieces
 
 
-def _batch(selection: Selection, lines: Sequence[bytes | None]) -> pa.RecordBatch:
+def batch_of(selection: Selection, lines: Sequence[bytes | None]) -> pa.RecordBatch:
     """Take lines apart, and digest each as the server would."""
     if any(line is None for line in lines):
         message = (

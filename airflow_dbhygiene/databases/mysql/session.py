@@ -136,6 +136,8 @@ class MySqlSession:
         self._stopped = stopped
         self._cancel = cancel
         self.walk_indexes: dict[Any, str | None] = {}
+        self.crowded = False
+        """Whether others lock rows in between those that this session deletes."""
         self._in_transaction = False
         with translated():
             self.driver.begin_life()

@@ -12,6 +12,7 @@ import pyarrow as pa
 from airflow_dbhygiene.databases.mysql.types import (
     CHARACTERS,
     FLOATS,
+    INTEGERS,
     MOMENTS,
     NUMBERS,
     ONE_TO_ONE,
@@ -47,6 +48,8 @@ def literal_of(column: Column, text: str) -> str:
 
 def literals_of(column: Column, values: Any) -> list[str]:
     """Write archived values as values in SQL."""
+    if pa.types.is_integer(values.type) and kind_of(column) in INTEGERS and not values.null_count:
+        return list(map(str, values.to_pylist()))
     text, write = _texter(column), _writer(column)
     return ["NULL" if value is None else write(text(value)) for value in values.to_pylist()]
 

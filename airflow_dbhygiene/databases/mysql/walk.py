@@ -74,7 +74,7 @@ def bounds(session: MySqlSession, selection: Selection, rows: int, most: int) ->
     seen = 0
     while seen < most:
         step = min(rows, most - seen)
-        place = _hop(session, selection, places[-1] if places else None, step)
+        place = hop(session, selection, Span(places[-1] if places else None, None), step)
         if place is None:
             return places, seen + _count(session, selection, places[-1] if places else None, step)
         places.append(place)
@@ -99,7 +99,7 @@ def explain(session: MySqlSession, statement: str) -> dict[str, Any]:
 
 def full_scans(session: MySqlSession, selection: Selection, rows: int) -> bool:
     """Tell whether the server would read, or sort, the whole table for the first batch."""
-    plan = explain(session, _ordered(session, selection, None, rows, listed(selection.walk)))
+    plan = explain(session, _ordered(session, selection, Span(None, None), rows, listed(selection.walk)))
     return plan["type"] == "ALL" or "filesort" in str(plan["extra"])
 
 
@@ -259,9 +259,10 @@ def _childless(table: TableName, foreign_key: catalog.ForeignKey) -> str:
     return f"NOT EXISTS (SELECT 1 FROM {spelled(foreign_key.child)} AS _dbhygiene_child WHERE {pairs})"
 
 
-def _hop(session: MySqlSession, selection: Selection, place: Bound | None, rows: int) -> Bound | None:
+def hop(session: MySqlSession, selection: Selection, span: Span, rows: int) -> Bound | None:
+    """Give the place in the span that so many stale rows lie before, None when it has no more."""
     columns = [catalog.column_of(selection.columns, name) for name in selection.walk]
-    ordered = _ordered(session, selection, place, 1, listed(selection.walk))
+    ordered = _ordered(session, selection, span, 1, listed(selection.walk))
     # Outside, or the rows that OFFSET passes over would be turned into text too.
     texts = ", ".join(text_sql(column) for column in columns)
     found = session.execute(f"SELECT {texts} FROM ({ordered} OFFSET {rows}) AS place")
@@ -272,6 +273,6 @@ def _count(session: MySqlSession, selection: Selection, place: Bound | None, mos
     return count_up_to(session, selection.table, within(selection, Span(place, None)), most)
 
 
-def _ordered(session: MySqlSession, selection: Selection, place: Bound | None, rows: int, columns: str) -> str:
-    condition, walk = within(selection, Span(place, None)), listed(selection.walk)
+def _ordered(session: MySqlSession, selection: Selection, span: Span, rows: int, columns: str) -> str:
+    condition, walk = within(selection, span), listed(selection.walk)
     return f"SELECT {columns} FROM {source(session, selection)} WHERE {condition} ORDER BY {walk} LIMIT {rows}"

@@ -19,6 +19,7 @@ from airflow_dbhygiene.databases.postgres import (
     rows,
     walk,
 )
+from airflow_dbhygiene.databases.postgres.cold import PostgresColdTables
 from airflow_dbhygiene.databases.postgres.session import Connections, PostgresSession
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class PostgresDatabase:
     try_condition = staticmethod(keys.try_condition)
     choose_walk = staticmethod(walk.choose_walk)
     bounds = staticmethod(walk.bounds)
+    hop = staticmethod(walk.hop)
     count_up_to = staticmethod(walk.count_up_to)
     estimate = staticmethod(walk.estimate)
     full_scans = staticmethod(walk.full_scans)
@@ -73,6 +75,7 @@ class PostgresDatabase:
     def __init__(self, connect: Callable[[], psycopg.Connection[tuple[object, ...]]]) -> None:
         self._connections = Connections(connect)
         self.session = self._connections.session
+        self.cold_tables = PostgresColdTables(self._connections)
         self.cancel = self._connections.cancel
 
     @contextmanager

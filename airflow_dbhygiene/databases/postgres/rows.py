@@ -18,7 +18,7 @@ from airflow_dbhygiene.databases.protocol import VERSION_COLUMN
 from airflow_dbhygiene.errors import NotLossless
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from airflow_dbhygiene.databases.postgres.session import Connections, PostgresSession
     from airflow_dbhygiene.databases.protocol import Bound, Column, Selection, Span
@@ -36,13 +36,20 @@ _NATIVE: dict[str, pa.DataType] = {
     "bytea": pa.binary(),
     "date": pa.date32(),
 }
+_BATCH_BYTES = 4 * 2**20
+"""Of the server's answer, which becomes one batch: small, so that reading and writing go on side by side."""
+
 CHECK = "_dbhygiene_check"
 """The temporary table beside which archived rows are compared."""
 
 
 def arrow_schema(selection: Selection) -> pa.Schema:
     """Give the archive's columns: the table's own in their order, then the version."""
-    fields = [pa.field(column.name, arrow_type(column)) for column in selection.columns]
+    return _schema(selection.columns)
+
+
+def _schema(columns: Sequence[Column]) -> pa.Schema:
+    fields = [pa.field(column.name, arrow_type(column)) for column in columns]
     return pa.schema([*fields, pa.field(VERSION_COLUMN, pa.int64())])
 
 
@@ -70,9 +77,10 @@ def read(  # noqa: PLR0913, PLR0917 - the protocol's own parameters, and whom to
     """
     statement = _select(selection, span, after, rows, held).as_string()
     with translated(), connections.reader() as connection, connection.cursor() as cursor:
+        cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(_BATCH_BYTES)})
         cursor.execute(statement)
         reader = cursor.fetch_record_batch()
-        yield (_exact(selection, batch) for batch in _translating(reader))
+        yield (exact(selection.columns, batch) for batch in translating(reader))
 
 
 def place_of(selection: Selection, rows: pa.Table, index: int) -> Bound:
@@ -105,7 +113,7 @@ def _select(selection: Selection, span: Span, after: Bound | None, rows: int, he
     return sql.SQL(
         "SELECT {values}, xmin::text::bigint AS {version} FROM {table} WHERE {rows} ORDER BY {walk} LIMIT {n}"
     ).format(
-        values=sql.SQL(", ").join(_value(column) for column in selection.columns),
+        values=sql.SQL(", ").join(value(column) for column in selection.columns),
         version=sql.Identifier(VERSION_COLUMN),
         table=sql.Identifier(selection.table.schema, selection.table.table),
         rows=sql.SQL(" AND ").join(condition),
@@ -117,21 +125,25 @@ def _select(selection: Selection, span: Span, after: Bound | None, rows: int, he
     )
 
 
-def _value(column: Column) -> sql.Composed:
+def value(column: Column) -> sql.Composed:
+    """Write a column as it is read: in its own type, or in the server's text form."""
     name = sql.Identifier(column.name)
     return sql.SQL("{}").format(name) if column.form == "native" else sql.SQL("{}::text").format(name)
 
 
-def _translating(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+def translating(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    """Give batches as they come; the driver's errors leave as ours."""
     with translated():
         yield from reader
 
 
-def _exact(selection: Selection, batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Give the driver's batch the archive's types, after looking for what they cannot hold."""
-    schema = arrow_schema(selection)
-    columns = [_cast(column, batch.column(i)) for i, column in enumerate(selection.columns)]
-    return pa.record_batch([*columns, batch.column(len(columns))], schema=schema)
+def exact(columns: Sequence[Column], batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Give the driver's batch the archive's types, after looking for what they cannot hold.
+
+    :param columns: the batch's columns; behind them is the version
+    """
+    values = [_cast(column, batch.column(i)) for i, column in enumerate(columns)]
+    return pa.record_batch([*values, batch.column(len(values))], schema=_schema(columns))
 
 
 def _cast(column: Column, values: Any) -> Any:
@@ -190,10 +202,11 @@ def load(session: PostgresSession, rows: pa.Table) -> None:
     statement = sql.SQL("COPY pg_temp.{} FROM STDIN (FORMAT csv, NULL '')").format(sql.Identifier(CHECK))
     with translated(), session.connection.cursor() as cursor, cursor.copy(statement) as copy:
         for batch in rows.to_batches(max_chunksize=10_000):
-            copy.write(_csv(batch))
+            copy.write(written(batch))
 
 
-def _csv(batch: pa.RecordBatch) -> bytes:
+def written(batch: pa.RecordBatch) -> bytes:
+    """Write rows as the CSV that COPY reads."""
     sink = io.BytesIO()
     columns = [_hex(column) if pa.types.is_binary(column.type) else column for column in batch.columns]
     writable = pa.record_batch(columns, names=[str(i) for i in range(len(columns))])

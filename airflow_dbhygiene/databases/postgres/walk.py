@@ -64,7 +64,7 @@ def bounds(session: PostgresSession, selection: Selection, rows: int, most: int)
     seen = 0
     while seen < most:
         step = min(rows, most - seen)
-        place = _hop(session, selection, places[-1] if places else None, step)
+        place = hop(session, selection, Span(places[-1] if places else None, None), step)
         if place is None:
             return places, seen + _count(session, selection, places[-1] if places else None, step)
         places.append(place)
@@ -87,7 +87,7 @@ def explain(session: PostgresSession, statement: sql.Composable) -> dict[str, ob
 
 def full_scans(session: PostgresSession, selection: Selection, rows: int) -> bool:
     """Tell whether the planner would read the whole table for the first batch."""
-    plan = explain(session, _ordered(selection, None, rows, _columns(selection.walk)))
+    plan = explain(session, _ordered(selection, Span(None, None), rows, _columns(selection.walk)))
     return any(node["Node Type"] in ("Seq Scan", "Sort") for node in _nodes(plan))
 
 
@@ -229,11 +229,12 @@ def _childless(table: TableName, foreign_key: catalog.ForeignKey) -> sql.Compose
     )
 
 
-def _hop(session: PostgresSession, selection: Selection, place: Bound | None, rows: int) -> Bound | None:
+def hop(session: PostgresSession, selection: Selection, span: Span, rows: int) -> Bound | None:
+    """Give the place in the span that so many stale rows lie before, None when it has no more."""
     columns, texts = _columns(selection.walk), _texts(selection.walk)
     statement = sql.SQL("SELECT {texts} FROM ({ordered} OFFSET {rows}) AS place").format(
         texts=texts,  # outside, or the rows that OFFSET passes over would be turned into text too
-        ordered=_ordered(selection, place, 1, columns),
+        ordered=_ordered(selection, span, 1, columns),
         rows=sql.Literal(rows),
     )
     found = session.execute(statement)
@@ -245,11 +246,11 @@ def _count(session: PostgresSession, selection: Selection, place: Bound | None, 
     return count_up_to(session, selection.table, condition, most)
 
 
-def _ordered(selection: Selection, place: Bound | None, rows: int, columns: sql.Composable) -> sql.Composed:
+def _ordered(selection: Selection, span: Span, rows: int, columns: sql.Composable) -> sql.Composed:
     return sql.SQL("SELECT {columns} FROM {table} WHERE {condition} ORDER BY {walk} LIMIT {rows}").format(
         columns=columns,
         table=_table(selection.table),
-        condition=within(selection, Span(place, None)),
+        condition=within(selection, span),
         walk=_columns(selection.walk),
         rows=sql.Literal(rows),
     )

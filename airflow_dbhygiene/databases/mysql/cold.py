@@ -1,0 +1,213 @@
+"""Rows of cold tables: copied, compared and deleted on the server, or loaded from another."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from airflow_dbhygiene.databases import cold
+from airflow_dbhygiene.databases.mysql import cold_look
+from airflow_dbhygiene.databases.mysql.rows import batch_of, line_sql, translating, version_sql
+from airflow_dbhygiene.databases.mysql.types import BYTES, FLOATS, MOMENTS, NUMBERS, kind_of, text_sql
+from airflow_dbhygiene.databases.mysql.values import literals_of
+from airflow_dbhygiene.databases.mysql.walk import source, within
+from airflow_dbhygiene.databases.mysql.writing import listed, literal, octets, quoted, spelled
+from airflow_dbhygiene.databases.protocol import VERSION_COLUMN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    import pyarrow as pa
+
+    from airflow_dbhygiene.databases.cold import Copied, Origin
+    from airflow_dbhygiene.databases.mysql.session import Connections, MySqlSession
+    from airflow_dbhygiene.databases.protocol import Column, Selection, Span
+    from airflow_dbhygiene.policy.names import TableName
+
+_LOADED_AT_A_TIME: Final = 500
+_COPIED: Final = "_dbhygiene_copied"
+_MOST_SECONDS: Final = 10.0
+
+
+class MySqlColdTables:
+    """Answers the ColdTables protocol."""
+
+    look = staticmethod(cold_look.look)
+    change = staticmethod(cold_look.change)
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    @staticmethod
+    def copy(  # noqa: PLR0913, PLR0917 - the protocol's own parameters
+        session: MySqlSession, selection: Selection, span: Span, held: str | None, to: Copied, origin: Origin
+    ) -> int:
+        """Copy rows in the order of the walk. READ COMMITTED: no row of the table is locked for it."""
+        session.execute("SET @dbhygiene_ordinal = %s", (to.first - 1,))
+        columns = listed(column.name for column in selection.columns)
+        return session.change(
+            f"INSERT INTO {spelled(to.table)} ({listed(cold.OWN)}, {columns})"
+            f" SELECT {to.object}, (@dbhygiene_ordinal := @dbhygiene_ordinal + 1), {version_sql(selection)},"
+            f" {_NOW}, {origin.chunk}, {literal(origin.run)}, {columns}"
+            f" FROM {source(session, selection)}"
+            f" WHERE {within(selection, span)} AND ({held or 'FALSE'}) IS NOT TRUE ORDER BY {listed(selection.walk)}"
+        )
+
+    @staticmethod
+    def load(
+        session: MySqlSession, selection: Selection, batches: Iterable[pa.RecordBatch], to: Copied, origin: Origin
+    ) -> None:
+        """Write rows, many with each statement."""
+        names = f"{listed(cold.OWN)}, {listed(column.name for column in selection.columns)}"
+        moment = f"'{session.execute(f'SELECT CAST({_NOW} AS CHAR)')[0][0]}'"
+        place = to.first
+        for batch in batches:
+            for start in range(0, batch.num_rows, _LOADED_AT_A_TIME):
+                rows = batch.slice(start, _LOADED_AT_A_TIME)
+                values = _values(rows, selection.columns, (str(to.object), place, moment, origin))
+                session.execute(f"INSERT INTO {spelled(to.table)} ({names}) VALUES {values}")
+                place += rows.num_rows
+
+    @staticmethod
+    def count(session: MySqlSession, copied: Copied) -> int:
+        """Count the rows that are there."""
+        return int(session.execute(f"SELECT count(*) FROM {spelled(copied.table)} WHERE {_lies(copied)}")[0][0])
+
+    @staticmethod
+    def digest(session: MySqlSession, selection: Selection, copied: Copied, *, fresh: bool = False) -> str:
+        """Digest the versions that the rows have as they lie there; of fresh ones the versions beside them."""
+        version = cold.VERSION if fresh else version_sql(selection)
+        statement = (
+            f"SELECT {version} FROM {spelled(copied.table)} WHERE {_lies(copied)}"
+            f" ORDER BY {cold.OBJECT}, {cold.ORDINAL}"
+        )
+        versions = hashlib.sha256()
+        for some in translating(session.driver.stream(statement)):
+            versions.update(b"".join(each or b"" for each in some))
+        return versions.hexdigest()
+
+    @contextmanager
+    def read(self, selection: Selection, copied: Copied, _: Sequence[str] | None) -> Iterator[Iterator[pa.RecordBatch]]:
+        """Stream the rows in the order of their ordinals, whole: a version is the digest of a whole row."""
+        statement = (
+            f"SELECT {line_sql(selection)} FROM {spelled(copied.table)} WHERE {_lies(copied)}"
+            f" ORDER BY {cold.OBJECT}, {cold.ORDINAL}"
+        )
+        with self._connections.session() as session:
+            yield (batch_of(selection, lines) for lines in translating(session.driver.stream(statement)))
+
+    @staticmethod
+    def differing(session: MySqlSession, selection: Selection, copied: Copied) -> tuple[int, int]:
+        """Compare byte for byte; where a copy is another than its row, its version tells which of them has changed."""
+        hot = f"{spelled(selection.table)}."
+        changed = f"{version_sql(selection, f'{_COPIED}.')} <=> {_COPIED}.{cold.VERSION}"
+        equal, damaged = session.execute(
+            f"SELECT coalesce(sum(same), 0), coalesce(sum(NOT same AND NOT intact), 0) FROM ("
+            f"SELECT {_same(selection, hot)} AS same, IF({_same(selection, hot)}, TRUE, {changed}) AS intact"
+            f" FROM {spelled(copied.table)} AS {_COPIED} STRAIGHT_JOIN {spelled(selection.table)}"
+            f" ON {_keys(selection, hot)} WHERE {_lies(copied, f'{_COPIED}.')}) AS compared"
+        )[0]
+        return int(equal) + int(damaged), int(damaged)
+
+    @staticmethod
+    def delete(session: MySqlSession, selection: Selection, copied: Copied, held: str | None) -> int:
+        """Delete what is stale, not held, and identical to its copy, byte for byte.
+
+        The copy's columns have other names here, since conditions call the table's by theirs alone.
+        """
+        table = spelled(selection.table)
+        renamed = ", ".join(
+            f"{quoted(column.name)} AS _dbhygiene_{place}" for place, column in enumerate(selection.columns)
+        )
+        rows = f"(SELECT {renamed} FROM {spelled(copied.table)} WHERE {_lies(copied)}) AS {_COPIED}"
+        condition = (
+            f"{_renamed_keys(selection, table)} WHERE {_renamed_same(selection, table)}"
+            f" AND ({selection.predicate}) AND ({held or 'FALSE'}) IS NOT TRUE"
+        )
+        with session.limited(_MOST_SECONDS):
+            return session.change(f"DELETE {table} FROM {rows} STRAIGHT_JOIN {table} ON {condition}")
+
+    @staticmethod
+    def discard(session: MySqlSession, copied: Copied, rows: int) -> int:
+        """Remove rows of an object, in the order of their ordinals."""
+        return session.change(
+            f"DELETE FROM {spelled(copied.table)} WHERE {cold.OBJECT} = {copied.object}"
+            f" ORDER BY {cold.OBJECT}, {cold.ORDINAL} LIMIT {rows}"
+        )
+
+    @staticmethod
+    def write_text(session: MySqlSession, texts: TableName, name: str, text: str) -> None:
+        """Keep a text under a name, in place of any other."""
+        session.execute(f"REPLACE INTO {spelled(texts)} (name, text) VALUES (%s, %s)", (name, text))
+
+    @staticmethod
+    def read_text(session: MySqlSession, texts: TableName, name: str) -> str | None:
+        """Read it back."""
+        rows = session.execute(f"SELECT text FROM {spelled(texts)} WHERE name = %s", (name,))
+        return str(rows[0][0]) if rows else None
+
+    @staticmethod
+    def texts(session: MySqlSession, texts: TableName) -> list[str]:
+        """Name all texts that end with .json."""
+        return [
+            str(row[0])
+            for row in session.execute(f"SELECT name FROM {spelled(texts)} ORDER BY name")
+            if str(row[0]).endswith(".json")
+        ]
+
+    @staticmethod
+    def remove_text(session: MySqlSession, texts: TableName, name: str) -> None:
+        """Forget it."""
+        session.execute(f"DELETE FROM {spelled(texts)} WHERE name = %s", (name,))
+
+
+_NOW: Final = "utc_timestamp(6)"
+
+
+def _values(rows: pa.RecordBatch, columns: Sequence[Column], own: tuple[str, int, str, Origin]) -> str:
+    number, place, moment, origin = own
+    versions = [octets(value.as_py()) for value in rows.column(VERSION_COLUMN)]
+    literals = [literals_of(column, rows.column(column.name)) for column in columns]
+    same = f"{moment}, {origin.chunk}, {literal(origin.run)}"
+    ordinals = range(place, place + rows.num_rows)
+    return ", ".join(
+        f"({number}, {ordinal}, {version}, {same}, {', '.join(row)})"
+        for ordinal, version, *row in zip(ordinals, versions, *literals, strict=True)
+    )
+
+
+def _lies(copied: Copied, owner: str = "") -> str:
+    return (
+        f"{owner}{cold.OBJECT} = {copied.object} AND {owner}{cold.ORDINAL} >= {copied.first}"
+        f" AND {owner}{cold.ORDINAL} < {copied.end}"
+    )
+
+
+def _keys(selection: Selection, hot: str) -> str:
+    return " AND ".join(f"{hot}{quoted(name)} = {_COPIED}.{quoted(name)}" for name in selection.key)
+
+
+def _same(selection: Selection, hot: str) -> str:
+    return " AND ".join(_equal(column, hot, column, f"{_COPIED}.") for column in selection.columns)
+
+
+def _renamed_keys(selection: Selection, table: str) -> str:
+    places = {column.name: place for place, column in enumerate(selection.columns)}
+    return " AND ".join(f"{table}.{quoted(name)} = {_COPIED}._dbhygiene_{places[name]}" for name in selection.key)
+
+
+def _renamed_same(selection: Selection, table: str) -> str:
+    return " AND ".join(
+        _equal(column, f"{table}.", replace(column, name=f"_dbhygiene_{place}"), f"{_COPIED}.")
+        for place, column in enumerate(selection.columns)
+    )
+
+
+def _equal(hot: Column, hot_owner: str, copy: Column, copy_owner: str) -> str:
+    """Say that two values are the same bytes: where a type calls different ones equal, by their text."""
+    kind = kind_of(hot)
+    if kind in (NUMBERS | MOMENTS | BYTES) - FLOATS:
+        return f"{hot_owner}{quoted(hot.name)} <=> {copy_owner}{quoted(copy.name)}"
+    return f"{text_sql(hot, hot_owner)} <=> {text_sql(copy, copy_owner)}"

@@ -1,0 +1,84 @@
+"""MariaDB: our job, and pt-archiver with its fastest safe flags."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from benchmarks.figures import ROUNDS, SCALE, compare, compare_jobs, steps_of, timed
+from benchmarks.job import HALF
+from benchmarks.processes import our_job, peer_seconds
+from tests.servers.data_mysql import load_orders
+from tests.servers.mysql import MySqlServer
+from tests.servers.s3 import S3Server
+
+SETTINGS = {
+    "innodb_buffer_pool_size": "2G",
+    "innodb_log_file_size": "2G",
+    "innodb_flush_log_at_trx_commit": "1",
+    "innodb_doublewrite": "ON",
+    "innodb_flush_method": "fsync",
+}
+STALE = f"o_orderdate < '{HALF[:10]}' - INTERVAL 1 DAY"
+FLAGS = ("--limit", "10000", "--commit-each", "--bulk-delete", "--no-check-charset", "--where", STALE)
+"""Of pt-archiver: a bulk delete of 10,000 rows per transaction is its fastest."""
+
+
+class MariaDbBench:
+    """A server, a store, and the orders."""
+
+    def __init__(self, server: MySqlServer, s3: S3Server) -> None:
+        if shutil.which("pt-archiver") is None:
+            sys.exit("pt-archiver is not installed: apt-get install percona-toolkit.")
+        self.server = server
+        self.s3 = s3
+
+    def job(self) -> None:
+        """Archive, verify and purge half of the orders; beside it one DELETE, and pt-archiver."""
+        self.server.execute("CREATE DATABASE template_orders")
+        load_orders(self.server.parameters("template_orders"), SCALE)
+        ours, pairs, deletes, purges, files = [], [], [], [], []
+        for _ in range(ROUNDS):
+            ours.append(self.fresh(lambda address: our_job(address, self.s3, "round.orders")))
+            pairs.append(self.fresh(lambda address: our_job(address, self.s3, "round.orders", workers=2)))
+            deletes.append(self.fresh(self.one_delete))
+            purges.append(self.fresh(lambda _: peer_seconds(self.pt_archiver("--purge"))))
+            files.append(self.fresh(self.pt_archiver_file))
+        compare_jobs("mariadb_parquet_ptarchiver_1w", ours, "pt-archiver --file", files)
+        compare_jobs("mariadb_parquet_ptarchiver_2w", pairs, "pt-archiver --file", files)
+        mine = [job["seconds"]["purge"] for job in ours]
+        compare("mariadb_purge_ptarchiver", mine, "pt-archiver --purge", purges, rows=ours[0]["rows"])
+        compare("mariadb_purge_limit", mine, "one DELETE", deletes, rows=ours[0]["rows"])
+        print("  ", steps_of(ours))
+
+    def fresh(self, measure: Callable[[dict[str, Any]], Any]) -> Any:
+        """Measure on a copy of the data, read once before."""
+        address = self.server.create_database("round", "template_orders")
+        try:
+            self.server.execute("SELECT count(*), sum(length(o_comment)) FROM orders", "round")
+            self.server.execute("DROP DATABASE IF EXISTS dbhygiene")
+            return measure(address)
+        finally:
+            self.server.drop_database("round")
+
+    def one_delete(self, _: dict[str, Any]) -> float:
+        """Delete the stale rows in one statement."""
+        with closing(self.server.connect("round")) as connection, timed() as seconds:
+            connection.cursor().execute(f"DELETE FROM orders WHERE {STALE}")
+        return seconds()
+
+    def pt_archiver(self, *flags: str) -> list[str]:
+        """Write its command line; it walks the primary key."""
+        server = self.server
+        source = f"h={server.host},P={server.port},u={server.user},p={server.password},D=round,t=orders"
+        return ["pt-archiver", "--source", source, *FLAGS, *flags]
+
+    def pt_archiver_file(self, _: dict[str, Any]) -> float:
+        """Let it write the rows to a file before it deletes them."""
+        with tempfile.TemporaryDirectory() as folder:
+            return peer_seconds(self.pt_archiver("--file", str(Path(folder) / "orders.txt")))

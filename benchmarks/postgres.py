@@ -1,0 +1,102 @@
+"""PostgreSQL: our job, the usual loop, and the limit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+
+from benchmarks.figures import ROUNDS, SCALE, compare, compare_jobs, steps_of, timed, write
+from benchmarks.job import HALF
+from benchmarks.processes import our_job
+from tests.servers.data import load_orders
+from tests.servers.postgres import PostgresServer
+from tests.servers.s3 import S3Server
+
+SETTINGS = {
+    "fsync": "on",
+    "full_page_writes": "on",
+    "shared_buffers": "1GB",
+    "max_wal_size": "8GB",
+    "checkpoint_timeout": "30min",
+    "maintenance_work_mem": "256MB",
+}
+STALE = f"o_orderdate < '{HALF[:10]}'::date - 1"
+LOOP = f"DELETE FROM orders WHERE o_orderkey IN (SELECT o_orderkey FROM orders WHERE {STALE} LIMIT 1000)"
+
+
+class PostgresBench:
+    """A server, a store, and the orders."""
+
+    def __init__(self, server: PostgresServer, s3: S3Server) -> None:
+        self.server = server
+        self.s3 = s3
+
+    def job(self) -> None:
+        """Archive, verify and purge half of the orders; beside it the limit, and the usual loop."""
+        self.load(SCALE)
+        ours, pairs, reads, deletes, loops = [], [], [], [], []
+        for _ in range(ROUNDS):
+            ours.append(self.fresh(lambda dsn: our_job({"dsn": dsn}, self.s3, "public.orders")))
+            reads.append(self.fresh(self.copy_out))
+            deletes.append(self.fresh(self.one_delete))
+            pairs.append(self.fresh(lambda dsn: our_job({"dsn": dsn}, self.s3, "public.orders", workers=2)))
+            loops.append(self.fresh(self.loop))
+        limit = [read + delete for read, delete in zip(reads, deletes, strict=True)]
+        compare_jobs("pg_parquet_limit_1w", ours, "COPY BINARY out + one DELETE", limit)
+        compare_jobs("pg_parquet_limit_2w", pairs, "COPY BINARY out + one DELETE", limit)
+        purges = [job["seconds"]["purge"] for job in ours]
+        compare("pg_purge_limit", purges, "one DELETE", deletes, rows=ours[0]["rows"])
+        compare_jobs("seed_loop", ours, "DELETE … WHERE key IN (SELECT … LIMIT 1000)", loops)
+        print("  ", steps_of(ours))
+
+    def memory(self) -> None:
+        """Compare the peak memory with that at a tenth of the rows."""
+        peaks = {}
+        for scale in (SCALE / 4, SCALE * 2.5):
+            self.load(scale)
+            done = self.fresh(lambda dsn: our_job({"dsn": dsn}, self.s3, "public.orders"))
+            peaks[scale] = done["peak_rss_mb"]
+            print(f"  {done['rows']:,} rows: peak {done['peak_rss_mb']:.0f} MB")
+        small, large = peaks.values()
+        write({"name": "growth_memory", "ratio": small / large, "small_mb": small, "large_mb": large})
+
+    def load(self, scale: float) -> None:
+        """Make the template that every round copies."""
+        self.server.drop_database("template_orders")
+        load_orders(self.server.create_database("template_orders"), scale)
+        with psycopg.connect(self.server.dsn("template_orders"), autocommit=True) as connection:
+            connection.execute("VACUUM ANALYZE orders")
+
+    def fresh(self, measure: Callable[[str], Any]) -> Any:
+        """Measure on a copy of the data, after a checkpoint."""
+        dsn = self.server.create_database("round", "template_orders")
+        try:
+            with psycopg.connect(dsn, autocommit=True) as connection:
+                connection.execute("SELECT count(*), sum(length(o_comment)) FROM orders")
+                connection.execute("CHECKPOINT")
+            return measure(dsn)
+        finally:
+            self.server.drop_database("round")
+
+    def copy_out(self, dsn: str) -> float:
+        """Read the stale rows in the server's binary form, and throw them away."""
+        statement = f"COPY (SELECT * FROM orders WHERE {STALE}) TO STDOUT (FORMAT binary)"
+        with psycopg.connect(dsn) as connection, timed() as seconds, connection.cursor().copy(statement) as copy:
+            for _ in copy:
+                pass
+        return seconds()
+
+    def one_delete(self, dsn: str) -> float:
+        """Delete them in one statement."""
+        with timed() as seconds, psycopg.connect(dsn) as connection:
+            connection.execute(f"DELETE FROM orders WHERE {STALE}")
+        return seconds()
+
+    def loop(self, dsn: str) -> float:
+        """Delete them a thousand at a time, as most people do."""
+        with timed() as seconds, psycopg.connect(dsn, autocommit=True) as connection:
+            while connection.execute(LOOP).rowcount:
+                pass
+        return seconds()

@@ -1,0 +1,343 @@
+"""Cold tables: in the same database and on another connection, on PostgreSQL, MariaDB and MySQL."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from airflow_dbhygiene.errors import ArchiveDamaged, PlanRefused, RowsLocked
+from airflow_dbhygiene.ledger import Ledger
+from airflow_dbhygiene.policy import ColdTable, Policy
+from airflow_dbhygiene.steps.archive import archive
+from airflow_dbhygiene.steps.plan import Ticket
+from airflow_dbhygiene.steps.purge import purge
+from airflow_dbhygiene.steps.report import report
+from airflow_dbhygiene.steps.restore import Wish, restore
+from airflow_dbhygiene.steps.verify import verify
+from tests.job import Job
+from tests.mysql_job import MySqlJob
+
+ROWS = 3 * 200
+"""Stale rows of a small table: three chunks of two objects each."""
+ALL_ROWS = 5_000
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A table of five thousand rows, of which 600 are stale, and a place for its cold table.
+
+    :param schema: the cold table's schema, or database
+    :param execute: runs SQL where the cold table is
+    """
+
+    job: Job
+    schema: str
+    beside: bool
+    execute: Callable[[str], list[tuple[Any, ...]]]
+
+    @property
+    def cold(self) -> str:
+        """The cold table, as SQL has it."""
+        return f"{self.schema}.events"
+
+    def policy(self, **changes: Any) -> Policy:
+        """Give the policy that archives into the cold table, in small objects."""
+        place = self.cold if self.beside else f"there@{self.cold}"
+        guard = {"max_fraction": 1, "min_chunk_rows": 200}
+        return self.job.policy(**{"archive": ColdTable(place, object_rows=150), "guard": guard} | changes)
+
+    def verified(self, **changes: Any) -> tuple[Ticket, ...]:
+        """Plan, archive and verify."""
+        tickets = self.job.start(self.policy(**changes))
+        for ticket in tickets:
+            archive(self.job.site, ticket.run, ticket.chunk)
+            verify(self.job.site, ticket.run, ticket.chunk)
+        return tickets
+
+    def purge(self, tickets: tuple[Ticket, ...]) -> dict[str, int]:
+        """Purge every chunk, and add up what became of the rows."""
+        chunks = [purge(self.job.site, ticket.run, ticket.chunk) for ticket in tickets]
+        names = ("purged", "drifted", "held", "vanished")
+        return {name: sum(getattr(chunk, name) for chunk in chunks) for name in names}
+
+    def hot(self) -> list[tuple[Any, ...]]:
+        """Give all rows of the table."""
+        return self.job.execute("SELECT id, at, note FROM events ORDER BY id")
+
+    def copies(self) -> list[tuple[Any, ...]]:
+        """Give all rows of the cold table."""
+        return self.execute(f"SELECT id, at, note FROM {self.cold} ORDER BY id, dbhygiene_object")
+
+
+ENGINES = ("postgres", "mariadb", "mysql")
+PLACES = [(engine, beside) for engine in ENGINES for beside in (True, False)]
+
+
+@pytest.fixture(params=PLACES, ids=[f"{engine}-{'beside' if beside else 'elsewhere'}" for engine, beside in PLACES])
+def stage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stage]:
+    """Give each engine with each kind of place, freshly laid out."""
+    engine, beside = request.param
+    yield from _lay_out(request, tmp_path, engine, beside=beside)
+
+
+@pytest.fixture(params=ENGINES)
+def beside(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stage]:
+    """Give each engine with the cold table in the same database."""
+    yield from _lay_out(request, tmp_path, request.param, beside=True)
+
+
+def _lay_out(request: pytest.FixtureRequest, folder: Path, engine: str, *, beside: bool) -> Iterator[Stage]:
+    name = f"cold_{secrets.token_hex(4)}"
+    if engine == "postgres":
+        server = request.getfixturevalue("postgres")
+        dsn, other = (server.create_database(each) for each in (name, f"{name}_there"))
+        place = Job(dsn if beside else other, folder)
+        place.execute("CREATE SCHEMA cold")
+        job = Job(dsn, folder, elsewhere={"there": other})
+        job.execute(_POSTGRES)
+        yield Stage(job, "cold", beside, place.execute)
+    else:
+        server = request.getfixturevalue("mysql_by_flavour")(engine)
+        parameters = server.create_database(name)
+        server.create_database(f"{name}_there")
+        mine = MySqlJob(folder=folder, parameters=parameters, servers={"there": parameters})
+        for statement in _MYSQL:
+            mine.execute(statement)
+        yield Stage(mine, f"{name}_there", beside, mine.execute)
+        server.drop_database("dbhygiene")
+    for each in (name, f"{name}_there"):
+        server.drop_database(each)
+
+
+_POSTGRES = """
+CREATE TABLE parent (id bigint PRIMARY KEY);
+INSERT INTO parent VALUES (1);
+CREATE TABLE events (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, at timestamptz NOT NULL, note varchar(50) DEFAULT 'none',
+    parent bigint NOT NULL DEFAULT 1 REFERENCES parent, doubled bigint GENERATED ALWAYS AS (2 * parent) STORED
+);
+CREATE INDEX events_at_id ON events (at, id);
+CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+CREATE TRIGGER touched BEFORE UPDATE ON events FOR EACH ROW EXECUTE FUNCTION nothing();
+INSERT INTO events (at, note)
+SELECT timestamptz '2023-01-01 00:00+00' + n * interval '5 hours', 'row ' || n FROM generate_series(0, 4999) AS n;
+ANALYZE events;
+"""
+
+_MYSQL = (
+    "CREATE TABLE parent (id bigint PRIMARY KEY)",
+    "INSERT INTO parent VALUES (1)",
+    (
+        "CREATE TABLE events (id bigint AUTO_INCREMENT PRIMARY KEY, at datetime NOT NULL, note varchar(50) DEFAULT 'none',"
+        " parent bigint NOT NULL DEFAULT 1, doubled bigint GENERATED ALWAYS AS (2 * parent) STORED,"
+        " KEY events_at_id (at, id), FOREIGN KEY (parent) REFERENCES parent (id))"
+    ),
+    "CREATE TRIGGER touched BEFORE UPDATE ON events FOR EACH ROW SET @touched = 1",
+    (
+        "INSERT INTO events (at, note) WITH RECURSIVE numbers AS"
+        " (SELECT 0 AS n UNION ALL SELECT n + 1 FROM numbers WHERE n < 999)"
+        " SELECT '2023-01-01' + INTERVAL 5 * (a.n + 1000 * b.n) HOUR, concat('row ', a.n + 1000 * b.n)"
+        " FROM numbers b JOIN numbers a ON b.n < 5 ORDER BY b.n, a.n"
+    ),
+    "ANALYZE TABLE events",
+)
+
+
+def test_the_whole_job(stage: Stage) -> None:
+    """Stale rows are in the cold table and nowhere else, each with its run and its moment."""
+    before = stage.hot()
+    certificate = stage.job.run(stage.policy())
+    assert (certificate["state"], certificate["rows_purged"], certificate["objects"]) == ("done", ROWS, 6)
+    assert certificate["careful_batches"] == 0
+    assert stage.hot() == before[ROWS:]
+    assert stage.copies() == before[:ROWS]
+    ((objects, runs, moments),) = stage.execute(
+        "SELECT count(DISTINCT dbhygiene_object), count(DISTINCT dbhygiene_run), count(dbhygiene_archived_at)"
+        f" FROM {stage.cold}"
+    )
+    assert (objects, runs, moments) == (6, 1, ROWS)
+
+
+def test_a_cold_table_is_plain(stage: Stage) -> None:
+    """It has neither defaults, identity, foreign keys nor triggers, and takes what the hot table would not."""
+    stage.verified()
+    stage.execute(
+        f"INSERT INTO {stage.cold} (dbhygiene_object, dbhygiene_ordinal, dbhygiene_version, dbhygiene_archived_at,"
+        f" dbhygiene_chunk, dbhygiene_run, doubled) VALUES (1, 1, '1', '2024-01-01', 1, 'x', 5)"
+    )
+    ((row,),) = [stage.execute(f"SELECT id, at, note, parent, doubled FROM {stage.cold} WHERE dbhygiene_run = 'x'")]
+    assert row == (None, None, None, None, 5)
+
+
+def test_what_became_of_every_row(stage: Stage) -> None:
+    """Drifted, held and vanished rows are left alone, and a row that came late stays: each is accounted for."""
+    tickets = stage.verified()
+    stage.job.execute("UPDATE events SET note = 'changed' WHERE id IN (5, 205)")
+    stage.job.execute("DELETE FROM events WHERE id = 7")
+    stage.job.execute("INSERT INTO events (at, note) VALUES ('2023-01-01 01:00:00', 'late')")
+    hold(stage, "id = 9")
+    assert stage.purge(tickets) == {"purged": ROWS - 4, "drifted": 2, "held": 1, "vanished": 1}
+    assert [row[2] for row in stage.hot()[:3]] == ["changed", "row 8", "changed"]
+    assert stage.hot()[-1][2] == "late"
+    assert report(stage.job.site, tickets[0].run)["rows_purged"] == ROWS - 4
+
+
+def hold(stage: Stage, predicate: str) -> None:
+    """Put rows under a legal hold."""
+    with stage.job.site.database.session() as session:
+        Ledger(session).place_hold("case", stage.job.policy().table, predicate, "case 4711", "legal")
+
+
+@pytest.mark.parametrize("damage", ["UPDATE {} SET note = 'forged' WHERE id = 250", "DELETE FROM {} WHERE id = 250"])
+def test_a_row_whose_copy_was_changed_stays(stage: Stage, damage: str) -> None:
+    """Between verify and purge somebody changes, or removes, a row of the cold table: what it copied is not deleted."""
+    tickets = stage.verified()
+    stage.execute(damage.format(stage.cold))
+    with pytest.raises(ArchiveDamaged):
+        stage.purge(tickets)
+    assert (250 in {row[0] for row in stage.hot()}) is True
+    archive(stage.job.site, tickets[1].run, tickets[1].chunk)
+    verify(stage.job.site, tickets[1].run, tickets[1].chunk)
+    assert stage.purge(tickets)["purged"] == ROWS
+    report(stage.job.site, tickets[0].run)
+    assert len(stage.copies()) == ROWS
+
+
+def test_a_copy_changed_before_verify_is_noticed(stage: Stage) -> None:
+    """All rows are compared where they lie beside each other; elsewhere the digest tells."""
+    tickets = stage.job.start(stage.policy(verify="sample", sample_rows=1))
+    archive(stage.job.site, tickets[0].run, tickets[0].chunk)
+    stage.execute(f"UPDATE {stage.cold} SET note = 'forged' WHERE id = 77")
+    with pytest.raises(ArchiveDamaged):
+        verify(stage.job.site, tickets[0].run, tickets[0].chunk)
+
+
+def test_a_locked_row_is_come_back_to(beside: Stage) -> None:
+    """The application's lock on a row neither stops the copying nor the rest of the purge."""
+    with application(beside, "UPDATE events SET note = note WHERE id = 300"):
+        tickets = beside.verified()
+        with pytest.raises(RowsLocked):
+            beside.purge(tickets)
+    assert beside.purge(tickets)["purged"] == ROWS
+    assert len(beside.hot()) == ALL_ROWS - ROWS
+
+
+@contextmanager
+def application(stage: Stage, statement: str) -> Iterator[None]:
+    """Keep a transaction of the application open that has run a statement, and roll it back."""
+    job = stage.job
+    connection = job.open(autocommit=False) if isinstance(job, MySqlJob) else psycopg.connect(job.dsn)
+    with closing(connection), closing(connection.cursor()) as cursor:
+        cursor.execute(statement)
+        yield
+        connection.rollback()
+
+
+def test_restore(stage: Stage) -> None:
+    """Everything comes back as it was; what had drifted, or was held, is not touched."""
+    before = stage.hot()
+    tickets = stage.verified()
+    stage.job.execute("UPDATE events SET note = 'changed' WHERE id = 5")
+    stage.purge(tickets)
+    restored = restore(stage.job.site, Wish(tickets[0].run, "back"))
+    assert (restored.restored, restored.existing) == (ROWS - 1, 0)
+    assert [row for row in stage.hot() if row[0] != 5] == [row for row in before if row[0] != 5]
+
+
+def test_a_column_that_the_table_gains(stage: Stage) -> None:
+    """The next plan adds it to the cold table; a dry run says that it would."""
+    stage.job.run(stage.policy())
+    stage.job.execute("ALTER TABLE events ADD COLUMN extra varchar(10)")
+    stage.job.execute("UPDATE events SET extra = 'new'")
+    policy = stage.policy(name="later", stale=stage.job.policy().stale.model_copy(update={"keep": "270 days"}))
+    assert "ADD COLUMN" in stage.job.plan(policy).describe()
+    assert not stage.execute(f"SELECT * FROM {stage.cold} WHERE id = 0")
+    assert stage.job.run(policy)["rows_purged"] == 144
+    assert stage.execute(f"SELECT extra, count(*) FROM {stage.cold} GROUP BY extra ORDER BY 2") == [
+        ("new", 144),
+        (None, ROWS),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("on_postgres", "on_mysql", "said"),
+    [
+        ("DROP COLUMN note", "DROP COLUMN note", r"column note is no longer in .*DROP COLUMN .note"),
+        (
+            "ALTER COLUMN note TYPE varchar(20)",
+            "MODIFY note varchar(20)",
+            r"column note is .*\(50\).* there and .*\(20\)",
+        ),
+        (
+            "ALTER COLUMN note TYPE varchar(80)",
+            "MODIFY note varchar(80)",
+            r"column note is .*\(50\).* there and .*\(80\).*ALTER TABLE .*note",
+        ),
+    ],
+    ids=["dropped", "narrowed", "widened"],
+)
+def test_a_column_that_changed_is_refused(beside: Stage, on_postgres: str, on_mysql: str, said: str) -> None:
+    """By name, with the statement to run; nothing is planned."""
+    beside.job.run(beside.policy())
+    change = on_mysql if isinstance(beside.job, MySqlJob) else on_postgres
+    beside.job.execute(f"ALTER TABLE events {change}")
+    with pytest.raises(PlanRefused, match=said):
+        beside.job.plan(beside.policy(name="later"))
+
+
+def test_a_dry_run_makes_nothing(stage: Stage) -> None:
+    """It prints the statements."""
+    text = stage.job.plan(stage.policy()).describe()
+    assert "CREATE TABLE" in text
+    with pytest.raises(Exception, match="exist"):
+        stage.copies()
+
+
+def test_tables_that_cannot_be_cold(beside: Stage) -> None:
+    """The table itself, one that is no cold table, a view, a schema that does not exist: each by name."""
+    schema = beside.schema
+    for statement in (f"CREATE TABLE {schema}.mine (id bigint)", f"CREATE VIEW {schema}.seen AS SELECT 1 AS one"):
+        beside.execute(statement)
+    itself = beside.job.policy().table
+    for place, said in (
+        (itself, "is the table itself"),
+        (f"{schema}.mine", "no cold table: name a table that does not exist"),
+        (f"{schema}.seen", "it is a view"),
+        (f"nowhere_{schema}.events", "does not exist.*CREATE"),
+    ):
+        with pytest.raises(PlanRefused, match=said):
+            beside.job.plan(beside.policy(archive=ColdTable(place)))
+
+
+def test_a_twin_leaves_nothing_behind(stage: Stage) -> None:
+    """An attempt that did not win its chunk is removed by the report, and its notes with it."""
+    tickets = stage.verified()
+    stage.execute(
+        f"INSERT INTO {stage.cold} (dbhygiene_object, dbhygiene_ordinal, dbhygiene_version, dbhygiene_archived_at,"
+        f" dbhygiene_chunk, dbhygiene_run, id) SELECT 42, dbhygiene_ordinal, dbhygiene_version, dbhygiene_archived_at,"
+        f" dbhygiene_chunk, dbhygiene_run, id FROM {stage.cold} WHERE dbhygiene_chunk = 1"
+    )
+    with stage.job.site.database.session() as session:
+        ledger = Ledger(session)
+        ledger.intend_object(ledger.chunk(tickets[0].run, 1), "loser", 0, "killed@42")
+    stage.purge(tickets)
+    assert report(stage.job.site, tickets[0].run)["objects_discarded"] == 1
+    assert len(stage.copies()) == ROWS
+
+
+def test_the_certificate_lies_beside_the_archive(stage: Stage) -> None:
+    """In the table of texts, with what each object tells of itself."""
+    certificate = stage.job.run(stage.policy())
+    texts = dict(stage.execute(f"SELECT name, text FROM {stage.schema}.dbhygiene_archive"))
+    (kept,) = (json.loads(text) for name, text in texts.items() if name.endswith("certificate.json"))
+    assert (kept["run"], kept["store"]) == (certificate["run"], stage.policy().archive.address)
+    notes = json.loads(texts[certificate["chunk_list"][0]["objects"][0]["name"]])
+    assert (notes["run"], notes["chunk"], notes["first_ordinal"]) == (certificate["run"], "1", "0")
