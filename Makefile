@@ -54,6 +54,10 @@ audit: setup ## Look for known vulnerabilities in the locked dependencies
 demo: setup ## Archive and purge real flights before your eyes; DB=mariadb or DB=mysql does so there
 	@DB=$(DB) $(RUN) python -m tests.demo
 
+.PHONY: compose
+compose: setup ## Validate docker-compose.yaml, and try each service's settings without an engine
+	$(RUN) pytest tests/compose
+
 .PHONY: bench
 bench: setup ## Measure, and write the figures that the documentation quotes
 	$(RUN) python -m benchmarks
