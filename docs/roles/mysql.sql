@@ -12,4 +12,5 @@ GRANT PROCESS ON *.* TO 'HYGIENE'@'HOST';   -- without it foreign keys of other 
 CREATE DATABASE IF NOT EXISTS dbhygiene;
 GRANT ALL ON dbhygiene.* TO 'HYGIENE'@'HOST';
 
--- To put rows back with RestoreOperator:  GRANT INSERT ON `SCHEMA`.`TABLE` TO 'HYGIENE'@'HOST';
+-- To put rows back with RestoreOperator, and for reclaim "analyze" and "optimize", for which the server asks for it:
+--   GRANT INSERT ON `SCHEMA`.`TABLE` TO 'HYGIENE'@'HOST';
