@@ -119,7 +119,7 @@ def test_a_database_that_fails_tells_no_password(
 def test_a_store_that_fails_tells_no_key(
     events_job: Job, s3: S3Server, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A wrong key, nobody there, no such bucket. (At DEBUG botocore itself logs session tokens, which are a header.)"""
+    """A wrong key, nobody there, no such bucket: at INFO, since at DEBUG botocore itself logs session tokens."""
     if isinstance(events_job, MySqlJob):
         return  # the store is the same
     caplog.set_level(logging.INFO)
