@@ -61,7 +61,7 @@ def certificate_of(site: Site, session: Any, run: Run, around: Circumstances) ->
         "policy": run.policy.name,
         "policy_digest": run.policy.digest,
         "approver": around.approver,
-        "restorable": not run.policy.mask and not erasures,
+        "restorable": run.policy.archives and not run.policy.mask and not erasures,
         "erasures": [asdict(each) for each in erasures],
         "mask": run.policy.mask,
         "table": str(run.selection.table),

@@ -69,7 +69,7 @@ def _check(session: Any, run: Run, wish: ErasureWish) -> None:
 
 
 def _erase_in_run(site: Site, session: Any, run: Run, wish: ErasureWish) -> int:
-    ledger, store = Ledger(session), site.open_store(run.policy.archive)
+    ledger, store = Ledger(session), site.store_of(run.policy)
     known = {each.name: each for each in Erasures(session).of_run(run.run_id)}
     erased = 0
     for chunk in ledger.chunks(run.run_id):

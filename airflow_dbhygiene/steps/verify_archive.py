@@ -74,7 +74,8 @@ def verify_archive(site: Site, *, policy: str | None = None, run_id: str | None 
         chain = Certificates(session).chain(runs[0].policy.name)
         if run_id is None:
             found.findings.extend(_broken_links(chain))
-        for run in runs:
+        archived = [run for run in runs if run.policy.archives]
+        for run in archived or runs:  # that a policy has no archive at all is told
             _verify_run(site, session, run, found)
     return found
 
@@ -112,7 +113,9 @@ def verify_store(store: Store, certificate_sha256: str | None = None) -> Verifie
 
 
 def _verify_run(site: Site, session: Any, run: Run, found: Verified) -> None:
-    ledger, store = Ledger(session), site.open_store(run.policy.archive)
+    if not run.policy.archives:
+        return
+    ledger, store = Ledger(session), site.store_of(run.policy)
     chunks = ledger.chunks(run.run_id)
     receipts = [receipt for chunk in chunks for receipt in ledger.objects(chunk)]
     certificates = Certificates(session).of_run(run.run_id)

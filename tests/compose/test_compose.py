@@ -20,6 +20,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import httpx
 import MySQLdb
 import pendulum
@@ -33,6 +34,7 @@ from airflow_dbhygiene.databases.postgres import PostgresDatabase
 from airflow_dbhygiene.policy import Policy
 from airflow_dbhygiene.steps.plan import Plan, make_plan
 from airflow_dbhygiene.steps.site import Site
+from airflow_dbhygiene.stores.parquet import ParquetStore
 from tests.job import ORIGIN, window_of
 from tests.servers.airflow_settings import child_environment, write_config
 from tests.servers.cache import build_once, cache_folder
@@ -210,15 +212,15 @@ def mounted(compose: dict[str, Any], service: str) -> list[Path]:
     return [Path(each["source"]) for each in sorted(scripts, key=lambda each: str(each["target"]))]
 
 
-def plan_of(example: str, database: Any) -> Plan:
-    """Plan an example's policy, as of the start of 2014."""
+def plan_of(example: str, database: Any, folder: Path) -> Plan:
+    """Plan an example's policy, as of the start of 2014, with a folder in place of its store."""
     found = runpy.run_path(str(ROOT / "dags" / f"{example}.py"))[example]
     assert isinstance(found, Policy)
-    site = Site(database, lambda place: pytest.fail(place.url))
+    site = Site(database, lambda place: ParquetStore(fsspec.filesystem("file"), str(folder), url=place.url))
     return make_plan(site, found, window_of(found, pendulum.datetime(2014, 1, 1)), ORIGIN)
 
 
-def test_the_postgresql_to_clean(compose: dict[str, Any], postgres: PostgresServer) -> None:
+def test_the_postgresql_to_clean(compose: dict[str, Any], postgres: PostgresServer, tmp_path: Path) -> None:
     """Its scripts make flights and a role with whose rights the example is planned."""
     env = compose["services"]["shop-pg"]["environment"]
     with psycopg.connect(postgres.dsn(), autocommit=True) as admin:
@@ -238,7 +240,7 @@ def test_the_postgresql_to_clean(compose: dict[str, Any], postgres: PostgresServ
             done = subprocess.run(psql, env={**os.environ, **env}, check=False, capture_output=True, text=True)
             assert done.returncode == 0, f"{script.name}: {done.stderr}"
         role = make_conninfo(dsn, user="hygiene", password=env["HYGIENE_PASSWORD"])
-        plan = plan_of("flights", PostgresDatabase(lambda: psycopg.connect(role)))
+        plan = plan_of("flights", PostgresDatabase(lambda: psycopg.connect(role)), tmp_path)
         assert (plan.facts.row_estimate, plan.stale_rows) == (ROWS, STALE)
     finally:
         postgres.drop_database("composed")
@@ -246,7 +248,7 @@ def test_the_postgresql_to_clean(compose: dict[str, Any], postgres: PostgresServ
             admin.execute("DROP ROLE IF EXISTS hygiene")
 
 
-def test_the_mysql_to_clean(compose: dict[str, Any], any_mysql: MySqlServer) -> None:
+def test_the_mysql_to_clean(compose: dict[str, Any], any_mysql: MySqlServer, tmp_path: Path) -> None:
     """Its scripts make flights and give the user of the image the rights with which the example is planned."""
     env = compose["services"]["shop-my"]["environment"]
     user, password = env["MYSQL_USER"], env["MYSQL_PASSWORD"]
@@ -260,7 +262,7 @@ def test_the_mysql_to_clean(compose: dict[str, Any], any_mysql: MySqlServer) -> 
         for script in mounted(compose, "shop-my"):
             run_script(client, parameters, script)
         mine = {**parameters, "user": user, "password": password}
-        plan = plan_of("flights_mysql", MySqlDatabase(lambda: MySQLdb.connect(**mine)))
+        plan = plan_of("flights_mysql", MySqlDatabase(lambda: MySQLdb.connect(**mine)), tmp_path)
         assert plan.stale_rows == STALE
         with closing(MySQLdb.connect(**mine)) as connection, closing(connection.cursor()) as cursor:
             cursor.execute("SELECT count(*), max(time_hour) FROM flights")
