@@ -59,7 +59,7 @@ def certificate_of(site: Site, session: Any, run: Run, around: Circumstances) ->
         "policy": run.policy.name,
         "policy_digest": run.policy.digest,
         "approver": around.approver,
-        "restorable": not run.policy.mask,
+        "restorable": run.policy.archives and not run.policy.mask,
         "mask": run.policy.mask,
         "table": str(run.selection.table),
         "store": run.policy.archive.address,

@@ -32,8 +32,9 @@ def report(site: Site, run_id: str, approver: str | None = None) -> dict[str, An
         migrate(site.database, session)
         ledger = Ledger(session)
         run = ledger.existing_run(run_id)
-        store = site.open_store(run.policy.archive)
-        discard_losers(session, store, run_id)
+        store = site.store_of(run.policy) if run.policy.archives else None
+        if store is not None:
+            discard_losers(session, store, run_id)
         around = circumstances(site, session, run, approver)
         with session.transaction():
             Certificates(session).lock(run.policy.name)  # store and ledger get the same one, though a twin writes too
@@ -78,9 +79,12 @@ def _text(session: Any, run: Run, certificate: dict[str, Any]) -> str:
     return json.dumps(complete, indent=2, ensure_ascii=False, sort_keys=True)
 
 
-def _leave(session: Any, store: Store, run: Run, written: dict[str, Any], text: str) -> str | None:
-    """Write the certificate beside the archive, and into the chain unless it is there; without chunks there is none."""
-    if not written["chunk_list"]:
+def _leave(session: Any, store: Store | None, run: Run, written: dict[str, Any], text: str) -> str | None:
+    """Write the certificate beside the archive, and into the chain unless it is there.
+
+    Without chunks, or without an archive, there is nothing to lay it beside: the ledger keeps it.
+    """
+    if store is None or not written["chunk_list"]:
         return None
     certificates, number = Certificates(session), written["certificate_number"]
     of_run = certificates.of_run(run.run_id)

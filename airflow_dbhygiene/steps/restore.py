@@ -135,7 +135,7 @@ def _batches(job: _Job, receipt: ObjectReceipt, start: int, end: int) -> Iterato
     """Give an object's rows between two ordinals of the chunk, and the ordinal of the first."""
     if receipt.first_ordinal + receipt.rows <= start or receipt.first_ordinal >= end:
         return
-    with opened(job.site, job.site.open_store(job.run.policy.archive), job.run, receipt) as archived:
+    with opened(job.site, job.site.store_of(job.run.policy), job.run, receipt) as archived:
         first = receipt.first_ordinal
         for batch in archived.batches(_BATCH_ROWS):
             skip, stop = max(start - first, 0), min(end - first, batch.num_rows)

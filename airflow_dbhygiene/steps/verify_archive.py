@@ -108,7 +108,9 @@ def verify_store(store: Store, certificate_sha256: str | None = None) -> Verifie
 
 
 def _verify_run(site: Site, session: Any, run: Run, found: Verified) -> None:
-    ledger, store = Ledger(session), site.open_store(run.policy.archive)
+    if not run.policy.archives:
+        return
+    ledger, store = Ledger(session), site.store_of(run.policy)
     chunks = ledger.chunks(run.run_id)
     receipts = [receipt for chunk in chunks for receipt in ledger.objects(chunk)]
     certificates = Certificates(session).of_run(run.run_id)
