@@ -154,6 +154,7 @@ def test_every_type_comes_back_equal(job: MySqlJob, any_mysql: MySqlServer, plac
     assert job.one("SELECT sum(compared_rows) FROM dbhygiene.chunk") == len(before)
     assert restore(job.site, Wish(certificate["run"], "back")).restored == len(before)
     assert dump(job, quoted, kinds) == before
+    job.execute(f"DROP DATABASE {database}_cold")
 
 
 def test_archives_open_elsewhere_with_natural_types(job: MySqlJob, any_mysql: MySqlServer) -> None:
