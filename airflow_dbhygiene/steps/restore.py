@@ -74,6 +74,7 @@ def restore(site: Site, wish: Wish) -> Restored:
         target = parse_table_name(wish.into) if wish.into else run.selection.table
         if wish.where is not None:
             site.database.check_condition(session, wish.where, "where")
+            site.database.try_condition(session, target, wish.where, "where")
         job = _Job(site, session, wish, run, target)
         chunks = _chosen(ledger.chunks(run.run_id), wish)
         if not wish.dry_run and target == run.selection.table:
