@@ -262,6 +262,17 @@ class Database(Protocol):
     ) -> Outcomes:
         """Match row by row without waiting, delete the identical rows, and say what became of the others."""
 
+    def delete_stale(  # noqa: PLR0913 - which rows, and how
+        self, session: Any, selection: Selection, span: Span, rows: int, held: str | None, /, *, careful: bool
+    ) -> tuple[int, Bound | None]:
+        """Delete the span's first stale rows, of which there is no archive; carefully: without those that are locked.
+
+        Gives how many were deleted, and the place behind them, None at the end of the span.
+        """
+
+    def stale_left(self, session: Any, selection: Selection, span: Span, held: str | None, /) -> bool:
+        """Tell whether the span holds a stale row that no hold protects."""
+
     # putting them back
 
     def restore_rows(
