@@ -35,7 +35,7 @@ def report(site: Site, run_id: str, approver: str | None = None) -> dict[str, An
         store = site.store_of(run.policy) if run.policy.archives else None
         if store is not None:
             discard_losers(session, store, run_id)
-        around = circumstances(site, session, run, approver)
+        around = circumstances(site, session, run, approver or _approver_before(ledger, run))
         with session.transaction():
             Certificates(session).lock(run.policy.name)  # store and ledger get the same one, though a twin writes too
             text = _text(session, run, certificate_of(site, session, run, around))
@@ -67,6 +67,12 @@ def describe(report: dict[str, Any]) -> str:
     if report["rows_waiting"]:
         lines.append(f"behind: about {report['rows_waiting']:,} stale rows wait for {report['runs_behind']} more runs")
     return "\n".join(lines)
+
+
+def _approver_before(ledger: Ledger, run: Run) -> str | None:
+    """Give who triggered the run, as an earlier report has told."""
+    earlier = ledger.report_text(run.run_id)
+    return json.loads(earlier).get("approver") if earlier else None
 
 
 def _text(session: Any, run: Run, certificate: dict[str, Any]) -> str:

@@ -12,5 +12,7 @@ GRANT PROCESS ON *.* TO 'HYGIENE'@'HOST';   -- without it foreign keys of other 
 CREATE DATABASE IF NOT EXISTS dbhygiene;
 GRANT ALL ON dbhygiene.* TO 'HYGIENE'@'HOST';
 
--- To put rows back with RestoreOperator, and for reclaim "analyze" and "optimize", for which the server asks for it:
+-- To put rows back with RestoreOperator, and for every reclaim but "none", for which the server asks for it:
 --   GRANT INSERT ON `SCHEMA`.`TABLE` TO 'HYGIENE'@'HOST';
+-- For reclaim "optimize" on a MySQL that has this right:
+--   GRANT OPTIMIZE_LOCAL_TABLE ON *.* TO 'HYGIENE'@'HOST';

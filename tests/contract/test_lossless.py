@@ -8,10 +8,12 @@ import psycopg
 import pyarrow as pa
 import pytest
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from airflow_dbhygiene.errors import NotLossless, PlanRefused
-from airflow_dbhygiene.policy import Parquet
+from airflow_dbhygiene.policy import ColdTable, Parquet
 from airflow_dbhygiene.steps.archive import archive
+from airflow_dbhygiene.steps.restore import Wish, restore
 from tests.job import Job
 from tests.servers.postgres import PostgresServer
 
@@ -294,6 +296,31 @@ def test_every_type_survives_the_archive(job: Job) -> None:
     assert job.one("SELECT count(*) FROM events") == 0
     assert job.one("SELECT compared_rows FROM dbhygiene.chunk") == rows
     assert differing(job, job.archived(certificate)) == []
+
+
+@pytest.mark.parametrize("place", ["cold.events", "there@cold.events"])
+def test_every_type_survives_in_a_cold_table(job: Job, place: str) -> None:
+    """The same values, infinite dates and NaN included, are there and come back, all as the same bytes."""
+    other = f"{conninfo_to_dict(job.dsn)['dbname']}_there"
+    job.elsewhere["there"] = make_conninfo(job.dsn, dbname=other)
+    job.execute(f"CREATE DATABASE {other}")
+    try:
+        for each in (job, Job(job.elsewhere["there"], job.folder)):
+            each.execute(PREPARE)
+            each.execute("CREATE SCHEMA cold")
+        columns = columns_of(job)
+        fill(job, columns)
+        certificate = job.run(job.policy(archive=ColdTable(place)))
+        rows = job.one("SELECT count(*) FROM original")
+        assert (certificate["rows_purged"], job.one("SELECT count(*) FROM events")) == (rows, 0)
+        assert restore(job.site, Wish(certificate["run"], "back")).restored == rows
+        for name in columns:
+            same = sql.SQL(
+                "SELECT count(*) FILTER (WHERE ROW(o.{0})::record *= ROW(e.{0})::record) FROM original o"
+            ).format(sql.Identifier(name))
+            assert job.one(same.as_string() + " JOIN events e USING (id)") == rows, name
+    finally:
+        job.execute(f"DROP DATABASE {other} WITH (FORCE)")
 
 
 def test_the_comparison_sees_what_equality_does_not(job: Job) -> None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from airflow_dbhygiene.errors import NotLossless, PlanRefused
-from airflow_dbhygiene.policy import Matching, Parquet
+from airflow_dbhygiene.policy import ColdTable, Matching, Parquet
 from airflow_dbhygiene.steps.restore import Wish, restore
 from tests.mysql_job import MySqlJob
 from tests.servers.mysql import MySqlServer
@@ -137,18 +137,24 @@ def dump(job: MySqlJob, quoted: list[str], kinds: dict[str, tuple[str, ...]]) ->
     return job.execute(f"SELECT id, {', '.join([*values, *floats])} FROM everything ORDER BY id")
 
 
-def test_every_type_comes_back_equal(job: MySqlJob, any_mysql: MySqlServer) -> None:
+@pytest.mark.parametrize("place", [None, "", "there@"], ids=["parquet", "cold", "cold elsewhere"])
+def test_every_type_comes_back_equal(job: MySqlJob, any_mysql: MySqlServer, place: str | None) -> None:
     """Archived, verified in full, purged and restored: the server finds every value as it was."""
     kinds = columns_of(any_mysql)
     quoted = lay_out(job, kinds)
     before = dump(job, quoted, kinds)
-    policy = job.policy(table=f"{job.parameters['database']}.everything", stale=Matching("id >= 0"))
+    database = job.parameters["database"]
+    job.execute(f"CREATE DATABASE {database}_cold")
+    job.servers["there"] = job.parameters
+    archive = Parquet("file:///cold") if place is None else ColdTable(f"{place}{database}_cold.everything")
+    policy = job.policy(table=f"{database}.everything", stale=Matching("id >= 0"), archive=archive)
     certificate = job.run(policy)
     assert certificate["rows_purged"] == len(before)
     assert job.one("SELECT count(*) FROM everything") == 0
     assert job.one("SELECT sum(compared_rows) FROM dbhygiene.chunk") == len(before)
     assert restore(job.site, Wish(certificate["run"], "back")).restored == len(before)
     assert dump(job, quoted, kinds) == before
+    job.execute(f"DROP DATABASE {database}_cold")
 
 
 def test_archives_open_elsewhere_with_natural_types(job: MySqlJob, any_mysql: MySqlServer) -> None:

@@ -21,7 +21,7 @@ from pyarrow import parquet as pq
 
 from airflow_dbhygiene.databases.postgres import PostgresDatabase
 from airflow_dbhygiene.databases.protocol import VERSION_COLUMN
-from airflow_dbhygiene.policy import Guard, OlderThan, Pace, Parquet, Policy
+from airflow_dbhygiene.policy import ColdTable, Guard, OlderThan, Pace, Parquet, Policy
 from airflow_dbhygiene.policy.moments import Moments, resolve_window
 from airflow_dbhygiene.steps.archive import archive
 from airflow_dbhygiene.steps.plan import make_plan, planned_before, record_plan, run_id_of
@@ -30,7 +30,9 @@ from airflow_dbhygiene.steps.reclaim import reclaim
 from airflow_dbhygiene.steps.report import report
 from airflow_dbhygiene.steps.site import Site
 from airflow_dbhygiene.steps.verify import verify
+from airflow_dbhygiene.stores.cold_table import ColdTableStore
 from airflow_dbhygiene.stores.parquet import ParquetStore
+from airflow_dbhygiene.stores.protocol import Store
 
 if TYPE_CHECKING:
     from tests.servers.postgres import PostgresServer
@@ -59,6 +61,9 @@ POLICY: Final = Policy(
     ),
     reclaim="analyze",
 )
+COLD_POLICY: Final = POLICY.model_copy(update={"archive": ColdTable("cold.flights", object_rows=OBJECT_ROWS)})
+"""The same, into a cold table of the same database."""
+
 WINDOW: Final = resolve_window(POLICY, Moments(explicit=CUTOFF.add(days=30)))
 ORIGIN: Final = {"dag": "flights_hygiene", "dag_run": "faults"}
 RUN: Final = run_id_of(POLICY, WINDOW, ORIGIN)
@@ -92,9 +97,21 @@ class Stage:
     def site(self, dsn: str | None = None) -> Site:
         """Put together what the steps work with, perhaps by another way to the same database."""
         database = PostgresDatabase(lambda: psycopg.connect(dsn or self.dsn))
-        return Site(database, lambda archive: self.store(archive.url), _silent)
+        return Site(database, lambda archive: self.open_store(archive, database), _silent)
 
-    def store(self, url: str = POLICY.archive.url) -> ParquetStore:
+    def open_store(self, archive: Parquet | ColdTable, database: PostgresDatabase) -> Store:
+        """Open what a policy names."""
+        if isinstance(archive, Parquet):
+            return self.store(archive.url)
+        rows, address = archive.object_rows, archive.address
+        return ColdTableStore(database, database, archive.table_name, url=address, object_rows=rows)
+
+    @property
+    def cold(self) -> bool:
+        """Whether rows are archived into a cold table."""
+        return isinstance(self.policy.archive, ColdTable)
+
+    def store(self, url: str = POLICY.archive.address) -> ParquetStore:
         """Open the folder as a store."""
         return ParquetStore(self.files, self.root, url=url)
 
@@ -188,6 +205,7 @@ def lay_out(server: PostgresServer, source: str, name: str) -> str:
             text = b"".join(rows)
         columns = ", ".join(row[0] for row in full.execute(_COLUMNS).fetchall())
     with psycopg.connect(dsn, autocommit=True) as small:
+        small.execute("CREATE SCHEMA cold")
         small.execute(f"CREATE TABLE flights ({columns}, PRIMARY KEY (id))")
         small.execute("CREATE INDEX flights_time_hour_id ON flights (time_hour, id)")
         with small.cursor().copy("COPY flights FROM STDIN") as loading:
@@ -249,10 +267,28 @@ def archived_rows(stage: Stage) -> pa.Table:
         outcomes = stage.execute("SELECT ordinal FROM dbhygiene.outcome WHERE chunk = %s", (chunk,))
         kept_hot = {row[0] for row in outcomes}
         for name, first in _winners(stage, chunk):
-            rows = pq.ParquetFile(io.BytesIO(stage.files.cat_file(f"{stage.root}/{name}"))).read()
+            rows = rows_of(stage, name)
             gone = [i for i in range(rows.num_rows) if first + i not in kept_hot]
             pieces.append(rows.take(pa.array(gone, pa.int64())).replace_schema_metadata(None))
     return pa.concat_tables(pieces).drop_columns([VERSION_COLUMN]).sort_by("id")
+
+
+def rows_of(stage: Stage, name: str) -> pa.Table:
+    """Give all rows of an object, in their order."""
+    if not stage.cold:
+        return pq.ParquetFile(io.BytesIO(stage.files.cat_file(f"{stage.root}/{name}"))).read()
+    columns = [name for (name,) in stage.execute(_COLD_COLUMNS)]
+    listed = ", ".join(map(identifier, columns))
+    query = f"SELECT {listed} FROM cold.flights WHERE dbhygiene_object = %s ORDER BY dbhygiene_ordinal"
+    rows = stage.execute(query, (int(name.rpartition("@")[2]),))
+    names = [VERSION_COLUMN if column == "dbhygiene_version" else column for column in columns]
+    return pa.Table.from_pydict({column: [row[i] for row in rows] for i, column in enumerate(names)})
+
+
+_COLD_COLUMNS = """
+SELECT attname FROM pg_attribute WHERE attrelid = 'cold.flights'::regclass AND attnum > 0
+AND (attname NOT LIKE 'dbhygiene%%' OR attname = 'dbhygiene_version') ORDER BY attnum
+"""
 
 
 def strangers(stage: Stage) -> Iterator[str]:
@@ -260,10 +296,31 @@ def strangers(stage: Stage) -> Iterator[str]:
     known = {f"public.flights/run={RUN}/certificate.json"}
     for (chunk,) in stage.execute("SELECT chunk FROM dbhygiene.chunk"):
         known |= {name for name, _ in _winners(stage, chunk)}
-    for path in stage.files.find(stage.root):
+    names = _cold_names(stage) if stage.cold else stage.files.find(stage.root)
+    for path in names:
         name = path.removeprefix(f"{stage.root}/")
         if name not in known:
             yield name
+
+
+def _cold_names(stage: Stage) -> Iterator[str]:
+    """Name what the cold table holds: texts, and objects by their numbers where no text tells of them."""
+    if stage.one("SELECT to_regclass('cold.dbhygiene_archive') IS NULL"):
+        return
+    texts = [name for (name,) in stage.execute("SELECT name FROM cold.dbhygiene_archive")]
+    yield from texts
+    numbers = {name.rpartition("@")[2] for name in texts}
+    for (number,) in stage.execute("SELECT DISTINCT dbhygiene_object::text FROM cold.flights"):
+        if number not in numbers:
+            yield f"object {number}"
+
+
+def certificate(stage: Stage) -> str:
+    """Give the run's certificate as the store has it."""
+    name = f"public.flights/run={RUN}/certificate.json"
+    if stage.cold:
+        return str(stage.one("SELECT text FROM cold.dbhygiene_archive WHERE name = %s", (name,)))
+    return (stage.folder / name).read_text()
 
 
 def assert_every_row_is_accounted_for(stage: Stage, keys: set[int]) -> None:

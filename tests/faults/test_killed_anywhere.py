@@ -17,17 +17,20 @@ from typing import Any
 
 import pytest
 
+from airflow_dbhygiene.policy import Policy
 from tests.faults.kill_points import Forge
-from tests.faults.share import NOTE, chosen
+from tests.faults.share import NOTE, SHARE, chosen
 from tests.faults.stage import (
     BATCH_ROWS,
     CHUNK_ROWS,
+    COLD_POLICY,
     OBJECT_ROWS,
-    RUN,
+    POLICY,
     STALE_ROWS,
     EndState,
     Stage,
     assert_every_row_is_accounted_for,
+    certificate,
     drop_and_copy,
     end_state,
     keys_of,
@@ -54,13 +57,14 @@ class Rehearsal:
     planned: list[tuple[Any, ...]]
     end: EndState
     changes: tuple[str, ...]
+    policy: Policy
 
     def before(self, step: str, name: str) -> Stage:
         """Set database and folder back to where they were before a step."""
         folder = self.folder / name
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(self.folder / _slug(step), folder)
-        return Stage(drop_and_copy(self.server, name, _slug(step)), folder)
+        return Stage(drop_and_copy(self.server, name, _slug(step)), folder, self.policy)
 
     def finish(self, stage: Stage, step: str) -> None:
         """Retry a step and go on to the run's end, the application's changes included."""
@@ -123,12 +127,12 @@ def planned(stage: Stage) -> list[tuple[Any, ...]]:
 
 @pytest.fixture(scope="module")
 def rehearsal(
-    postgres: PostgresServer, few_flights: str, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, postgres: PostgresServer, few_flights: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Rehearsal]:
     """Run once without any disturbance, and keep a copy of everything before each step."""
-    folder = tmp_path_factory.mktemp("killed")
+    folder, policy = tmp_path_factory.mktemp("killed"), COLD_POLICY if request.param == "cold" else POLICY
     (folder / "rehearsal").mkdir()
-    stage = Stage(drop_and_copy(postgres, "rehearsal", few_flights), folder / "rehearsal")
+    stage = Stage(drop_and_copy(postgres, "rehearsal", few_flights), folder / "rehearsal", policy)
     keys, changes, locked = keys_of(stage), changes_of(stage), stage.id_at(LOCKED)
     keys.remove(stage.id_at(VANISHED))
     held = stage.id_at(HELD)
@@ -148,14 +152,15 @@ def rehearsal(
             f" VALUES ('case', 'public.flights', 'id = {held}', 'case 4711', 'legal')"
         )
         end = end_state(stage)
-        yield Rehearsal(postgres, forge, folder, locked, keys, frozen, end, (*changes, hold))
+        yield Rehearsal(postgres, forge, folder, locked, keys, frozen, end, (*changes, hold), policy)
     for name in ("rehearsal", "killed", *map(_slug, ORDER)):
         postgres.drop_database(name)
 
 
+@pytest.mark.parametrize("rehearsal", ["parquet", "cold"], indirect=True)
 def test_the_undisturbed_run_takes_every_path(rehearsal: Rehearsal) -> None:
     """What the killed ones are compared with is right in itself, and has drifted, held, vanished and locked rows."""
-    stage = Stage(rehearsal.server.dsn("rehearsal"), rehearsal.folder / "rehearsal")
+    stage = Stage(rehearsal.server.dsn("rehearsal"), rehearsal.folder / "rehearsal", rehearsal.policy)
     assert_every_row_is_accounted_for(stage, rehearsal.keys)
     purged = CHUNK_ROWS - 4
     assert rehearsal.end.account == (
@@ -169,11 +174,13 @@ def test_the_undisturbed_run_takes_every_path(rehearsal: Rehearsal) -> None:
 
 
 @pytest.mark.parametrize(
-    ("step", "store"),
+    ("rehearsal", "step", "store"),
     [
-        *((step, "local") for step in ("plan", "archive 1", "verify 1", "purge 1", "reclaim", "report")),
-        *((step, "remote") for step in ("plan", "archive 1", "report")),
+        *(("parquet", step, "local") for step in ("plan", "archive 1", "verify 1", "purge 1", "reclaim", "report")),
+        *(("parquet", step, "remote") for step in ("plan", "archive 1", "report")),
+        *(("cold", step, "cold") for step in ("plan", "archive 1", "verify 1", "purge 1", "report")),
     ],
+    indirect=["rehearsal"],
 )
 def test_a_killed_step_is_made_good_by_its_retry(
     rehearsal: Rehearsal, step: str, store: str, capsys: pytest.CaptureFixture[str]
@@ -185,7 +192,7 @@ def test_a_killed_step_is_made_good_by_its_retry(
     if remote:  # the rest is as it is with a local folder
         points = tuple(point for point in points if point.kind in ("upload", "fetch", "remove"))
     tally, faults = Tally(f"{step}, {store} store"), []
-    for point in chosen(points, step):
+    for point in chosen(points, step)[:: 3 if store == "cold" and SHARE < 1 else 1]:  # the rest is as it is with files
         stage = rehearsal.before(step, "killed")
         assert rehearsal.forge.run(stage, step, at=point, **details).signal == signal.SIGKILL, f"{point} was not met"
         tally.hits[point.kind, point.moment] += 1
@@ -223,7 +230,7 @@ def _faults_of_plan(rehearsal: Rehearsal, stage: Stage) -> Iterator[str]:
 
 def _faults_of_certificate(stage: Stage) -> Iterator[str]:
     """The certificate in the store is the one of the ledger, and its figures are the chunks'."""
-    in_store = (stage.folder / "public.flights" / f"run={RUN}" / "certificate.json").read_text()
+    in_store = certificate(stage)
     if in_store != stage.one("SELECT report FROM dbhygiene.run"):
         yield "the certificate in the store is not the ledger's"
     told = json.loads(in_store)

@@ -13,6 +13,7 @@ from airflow_dbhygiene.databases.postgres.reclaim import NO_OPTIMIZE
 from airflow_dbhygiene.databases.postgres.types import TypeFact, form_of
 from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Column, Facts, Server
 from airflow_dbhygiene.errors import NotFound, ReadOnlyServer
+from airflow_dbhygiene.policy.model import ColdTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,7 +119,9 @@ def _columns(session: PostgresSession, oid: int, policy: Policy) -> tuple[tuple[
         form = form_of(facts, precision, scale)
         if form is None:
             refusals.append(f"column {name} has type {spelled}, whose values cannot be archived exactly.")
-        columns.append(Column(name, spelled, "text" if name in as_text else form or "text"))
+        odd_values = form == "decimal" or spelled.startswith(("date", "timestamp"))  # NaN, infinite dates
+        textual = name in as_text or (odd_values and isinstance(policy.archive, ColdTable))
+        columns.append(Column(name, spelled, "text" if textual else form or "text"))
     return tuple(columns), tuple(refusals)
 
 
