@@ -209,9 +209,12 @@ class Database(Protocol):
     def try_condition(self, session: Any, table: TableName, condition: str, where: str, /) -> None:
         """Let the server read a condition without running it; ``where`` names it in the error."""
 
-    def choose_walk(self, session: Any, policy: Policy, facts: Facts, stale_fraction: float, /) -> tuple[str, ...]:
+    def choose_walk(
+        self, session: Any, policy: Policy, facts: Facts, condition: str, stale_fraction: float, /
+    ) -> tuple[str, ...]:
         """Choose the columns whose index order the run follows: by age, unless by key it is cheaper.
 
+        :param condition: which rows are stale
         :param stale_fraction: how much of the table is stale; 0 for a walk by age wherever an index has it
         """
 

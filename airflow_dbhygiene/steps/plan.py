@@ -134,7 +134,7 @@ def make_plan(site: Site, policy: Policy, window: Window, origin: dict[str, str]
         with session.transaction(walking=True):
             unheld = without_held(session, policy, predicate)
             stale = database.count_up_to(session, facts.name, unheld, policy.guard.max_rows + 1)
-            walk = database.choose_walk(session, policy, facts, _fraction(policy, facts, stale))
+            walk = database.choose_walk(session, policy, facts, predicate, _fraction(policy, facts, stale))
             selection = Selection(facts.name, facts.columns, facts.key, walk, predicate)
             draft = _Draft(site, session, policy, facts, selection)
             cut = _cut(replace(draft, selection=replace(draft.selection, predicate=unheld)), stale)

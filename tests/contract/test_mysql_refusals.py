@@ -246,7 +246,7 @@ def test_an_index_on_age_alone_will_do(job: MySqlJob) -> None:
     def chosen() -> tuple[str, ...]:
         database = job.database
         with database.session() as session:
-            return database.choose_walk(session, policy, database.inspect(session, policy), 0.0)
+            return database.choose_walk(session, policy, database.inspect(session, policy), "TRUE", 0.0)
 
     job.execute("ALTER TABLE events DROP KEY events_at_id")
     assert chosen() == ("id",)
