@@ -16,7 +16,7 @@ from airflow_dbhygiene.databases.mysql.catalog import column_of
 from airflow_dbhygiene.databases.mysql.rows import beside, encode_keys, version_sql
 from airflow_dbhygiene.databases.mysql.values import literals_of, text_of
 from airflow_dbhygiene.databases.mysql.walk import compare, source
-from airflow_dbhygiene.databases.mysql.writing import listed, quoted, spelled
+from airflow_dbhygiene.databases.mysql.writing import AT_ONCE, PATIENT, listed, quoted, spelled
 from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Outcomes
 
 if TYPE_CHECKING:
@@ -27,11 +27,6 @@ if TYPE_CHECKING:
 
 _KEYS_AT_A_TIME: Final = 1_000
 """So few that the optimizer looks them up one by one and never scans the table, locking rows on its way."""
-
-_PATIENT: Final = "SET STATEMENT innodb_lock_wait_timeout = 1 FOR "
-"""MariaDB 10.11 answers SKIP LOCKED with error 1180 where a lock wait of 0 seconds is set and a row is locked."""
-
-_AT_ONCE: Final = "SET STATEMENT innodb_lock_wait_timeout = 0 FOR "
 
 _MOST_SECONDS: Final = 10.0
 """A batch that lasts longer is cancelled: it should last less than two."""
@@ -60,7 +55,7 @@ def delete_carefully(
     outcomes: dict[str, list[int]] = {"drifted": [], "held": [], "vanished": [], "locked": []}
     with session.limited(_MOST_SECONDS):
         seen = _look(session, selection, rows, held)
-        locks = (_PATIENT * session.flavour.mariadb + _lock_piece(selection, piece, held) for piece in _pieces(rows))
+        locks = (PATIENT * session.flavour.mariadb + _lock_piece(selection, piece, held) for piece in _pieces(rows))
         locked = {row[0] for lock in locks for row in session.execute(lock)}
         versions = rows.column(VERSION_COLUMN).to_pylist()
         mine = [place for place, version in enumerate(versions) if version in locked]
@@ -82,7 +77,7 @@ def _delete_locked(session: MySqlSession, selection: Selection, rows: pa.Table, 
     """
     if session.flavour.mariadb and not session.crowded:
         session.crowded = True
-        deleted = session.change(_AT_ONCE + _delete_range(session, selection, rows, held))
+        deleted = session.change(AT_ONCE + _delete_range(session, selection, rows, held))
         session.crowded = False
         return deleted
     return sum(session.change(statement) for statement in _deletes(selection, rows))
@@ -98,7 +93,7 @@ def _keys_beside(selection: Selection, rows: pa.Table) -> tuple[list[Column], pa
 
 def _lock_range(session: MySqlSession, selection: Selection, rows: pa.Table, held: str | None) -> str:
     return (
-        f"{_PATIENT * session.flavour.mariadb}SELECT {version_sql(selection)} FROM {source(session, selection)}"
+        f"{PATIENT * session.flavour.mariadb}SELECT {version_sql(selection)} FROM {source(session, selection)}"
         f" WHERE {_in_range(selection, rows, held)} ORDER BY {listed(selection.walk)} FOR UPDATE SKIP LOCKED"
     )
 

@@ -6,15 +6,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from airflow_dbhygiene.databases.mysql.walk import hop, source, within
-from airflow_dbhygiene.databases.mysql.writing import listed, quoted, spelled
+from airflow_dbhygiene.databases.mysql.writing import AT_ONCE, PATIENT, listed, quoted, spelled
 
 if TYPE_CHECKING:
     from airflow_dbhygiene.databases.mysql.session import MySqlSession
     from airflow_dbhygiene.databases.protocol import Bound, Selection, Span
 
 _MOST_SECONDS: Final = 10.0
-_AT_ONCE: Final = "SET STATEMENT innodb_lock_wait_timeout = 0 FOR "
-_PATIENT: Final = "SET STATEMENT innodb_lock_wait_timeout = 1 FOR "
 
 
 def delete_stale(  # noqa: PLR0913 - the protocol's own parameters
@@ -34,7 +32,7 @@ def delete_stale(  # noqa: PLR0913 - the protocol's own parameters
         if careful or session.crowded or not session.flavour.mariadb:
             return session.change(_skipping_locked(session, selection, piece, rows)), after
         table, session.crowded = spelled(selection.table), True
-        deleted = session.change(f"{_AT_ONCE}DELETE {table} FROM {source(session, selection)} WHERE {piece}")
+        deleted = session.change(f"{AT_ONCE}DELETE {table} FROM {source(session, selection)} WHERE {piece}")
         session.crowded = False
         return deleted, after
 
@@ -50,7 +48,7 @@ def _skipping_locked(session: MySqlSession, selection: Selection, piece: str, ro
     table = spelled(selection.table)
     same = " AND ".join(f"{table}.{quoted(name)} = _dbhygiene_locked.{quoted(name)}" for name in selection.key)
     return (
-        f"{_PATIENT * session.flavour.mariadb}DELETE {table} FROM (SELECT {listed(selection.key)}"
+        f"{PATIENT * session.flavour.mariadb}DELETE {table} FROM (SELECT {listed(selection.key)}"
         f" FROM {source(session, selection)} WHERE {piece} LIMIT {rows} FOR UPDATE SKIP LOCKED) AS _dbhygiene_locked"
         f" STRAIGHT_JOIN {table} ON {same}"
     )
