@@ -10,9 +10,9 @@ LOCAL_UV := .cache/uv/bin/uv
 UV := $(shell command -v uv || echo $(LOCAL_UV))
 RUN := $(UV) run --no-sync
 
-# What the PostgreSQL servers of the tests load (built for Debian 12, hence its ICU), and MariaDB. Debian starts no
+# What the PostgreSQL servers of the tests load (built for Debian 12, hence its ICU), MariaDB, PgBouncer. Debian starts no
 # MariaDB where packages are installed without an init system; elsewhere its own server does not disturb ours.
-DEBIAN_PACKAGES := tzdata libxml2 libicu72 libgssapi-krb5-2 mariadb-server
+DEBIAN_PACKAGES := tzdata libxml2 libicu72 libgssapi-krb5-2 mariadb-server pgbouncer
 
 # Tests of one file share servers, so they stay on one worker.
 PARALLEL := -n 2 --dist loadfile
