@@ -71,6 +71,12 @@ class MySqlColdTables:
                 place += rows.num_rows
 
     @staticmethod
+    def end(session: MySqlSession, copied: Copied) -> int:
+        """Say where the object ends if none of its rows is missing."""
+        statement = f"SELECT max({cold.ORDINAL}) + 1 FROM {spelled(copied.table)} WHERE {cold.OBJECT} = {copied.object}"
+        return int(session.execute(statement)[0][0] or copied.first)
+
+    @staticmethod
     def count(session: MySqlSession, copied: Copied) -> int:
         """Count the rows that are there."""
         return int(session.execute(f"SELECT count(*) FROM {spelled(copied.table)} WHERE {_lies(copied)}")[0][0])

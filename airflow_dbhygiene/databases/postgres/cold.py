@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -20,14 +21,20 @@ if TYPE_CHECKING:
 
     from airflow_dbhygiene.databases.cold import Copied, Origin
     from airflow_dbhygiene.databases.postgres.session import Connections, PostgresSession
-    from airflow_dbhygiene.databases.protocol import Selection, Span
+    from airflow_dbhygiene.databases.protocol import Column, Selection, Span
     from airflow_dbhygiene.policy.names import TableName
 
-_BY_KEY: Final = (
+_ONE_BY_ONE: Final = (
     "SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),"
-    " set_config('max_parallel_workers_per_gather', '0', true)"
+    " set_config('enable_seqscan', 'off', true), set_config('max_parallel_workers_per_gather', '0', true)"
 )
-"""Look each copied row up by its key: without statistics of the rows just copied the planner would guess wildly."""
+"""Look each copied row up by itself: without statistics of the rows just copied the planner would guess wildly."""
+
+_AS_SENT: Final = re.compile(
+    r"(smallint|integer|bigint|numeric|real|double precision|boolean|text|character varying|character|bytea|uuid|date"
+    r"|interval|json|jsonb|(timestamp|time) with(out)? time zone)(\W|$)"
+)
+"""Types of which every server has the same binary form, under the same number."""
 
 
 class PostgresColdTables:
@@ -47,11 +54,12 @@ class PostgresColdTables:
         return session.change(
             sql.SQL(
                 "INSERT INTO {cold} ({own}, {columns})"
-                " SELECT {object}, {first} + row_number() OVER () - 1, xmin, now(), {chunk}, {run}, {columns}"
+                " SELECT {object}, {first} + row_number() OVER () - 1, xmin, now(), {chunk}, {run}, {place}, {columns}"
                 " FROM {hot} WHERE {rows} AND ({held}) IS NOT TRUE"
             ).format(
                 cold=_table(to.table),
-                own=_names(cold.OWN),
+                own=_names(cold_look.OWN),
+                place=sql.SQL("ctid" if _one_heap(session, selection) else "NULL"),
                 columns=_names(column.name for column in selection.columns),
                 object=sql.Literal(to.object),
                 first=sql.Literal(to.first),
@@ -78,6 +86,18 @@ class PostgresColdTables:
                 place += batch.num_rows
 
     @staticmethod
+    def end(session: PostgresSession, copied: Copied) -> int:
+        """Say where the object ends if none of its rows is missing."""
+        statement = sql.SQL("SELECT coalesce(max(copied.{}) + 1, {}) FROM {} AS copied WHERE copied.{} = {}").format(
+            sql.Identifier(cold.ORDINAL),
+            sql.Literal(copied.first),
+            _table(copied.table),
+            sql.Identifier(cold.OBJECT),
+            sql.Literal(copied.object),
+        )
+        return int(session.execute(statement)[0][0])
+
+    @staticmethod
     def count(session: PostgresSession, copied: Copied) -> int:
         """Count the rows that are there."""
         statement = sql.SQL("SELECT count(*) FROM {} AS copied WHERE {}").format(_table(copied.table), _lies(copied))
@@ -91,13 +111,13 @@ class PostgresColdTables:
         *,
         fresh: bool = False,  # noqa: ARG004 - there is no cheaper way
     ) -> str:
-        """Digest the rows in the server's text form, which does not depend on the numbers that it has for types."""
+        """Digest the rows in the server's binary form; as text where that has the number of a type that others lack."""
         statement = sql.SQL(
             "SELECT encode(pg_catalog.sha256(coalesce(string_agg(piece, ''::bytea), ''::bytea)), 'hex') FROM"
-            " (SELECT pg_catalog.sha256(pg_catalog.convert_to(ROW({columns}, {version})::text, 'UTF8')) AS piece"
+            " (SELECT pg_catalog.sha256(pg_catalog.record_send(ROW({columns}, {version}))) AS piece"
             " FROM {cold} AS copied WHERE {lies} ORDER BY {object}, {ordinal}) AS ordered"
         ).format(
-            columns=_names(column.name for column in selection.columns),
+            columns=sql.SQL(", ").join(map(_digested, selection.columns)),
             version=sql.Identifier(cold.VERSION),
             cold=_table(copied.table),
             lies=_lies(copied),
@@ -127,23 +147,16 @@ class PostgresColdTables:
             reader = cursor.fetch_record_batch()
             yield (exact(chosen, batch) for batch in translating(reader))
 
-    @staticmethod
-    def differing(session: PostgresSession, selection: Selection, copied: Copied) -> tuple[int, int]:
-        """Compare record images: ``=`` would call 1.0 and 1.00 equal, ``*=`` does not."""
-        session.execute(_BY_KEY)
-        statement = sql.SQL(
-            "SELECT count(*), count(*) FILTER (WHERE {same}) FROM {cold} AS copied JOIN {hot} AS hot ON {keys}"
-            " WHERE {lies} AND hot.xmin = copied.{version}"
-        ).format(
-            same=_same(selection, sql.Identifier("hot")),
-            cold=_table(copied.table),
-            hot=_table(selection.table),
-            keys=_keys(selection, sql.Identifier("hot")),
-            lies=_lies(copied),
-            version=sql.Identifier(cold.VERSION),
-        )
-        compared, equal = session.execute(statement)[0]
-        return int(compared), int(compared) - int(equal)
+    def differing(self, session: PostgresSession, selection: Selection, copied: Copied) -> tuple[int, int]:
+        """Compare with the rows that lie where they lay; by key where these are not all."""
+        session.execute(_ONE_BY_ONE)
+        if _in_place(session, selection, copied):
+            compared, equal = _compared(session, selection, copied, _PLACE)
+            if compared == copied.rows:
+                return compared, compared - equal
+        compared, equal = _compared(session, selection, copied, _keys(selection))
+        missing = copied.rows - self.count(session, copied)
+        return compared + missing, compared + missing - equal
 
     @staticmethod
     def delete(session: PostgresSession, selection: Selection, copied: Copied, held: str | None) -> int:
@@ -151,28 +164,28 @@ class PostgresColdTables:
 
         The copy's columns have other names here, since conditions call the table's by theirs alone.
         """
-        session.execute(_BY_KEY)
+        session.execute(_ONE_BY_ONE)
         hot = _table(selection.table)
+        renamed = {column.name: sql.Identifier(f"_dbhygiene_{i}") for i, column in enumerate(selection.columns)}
+        same_key = [sql.SQL("{}.{} = {}").format(hot, sql.Identifier(name), renamed[name]) for name in selection.key]
+        in_place = sql.SQL("{}.ctid = _dbhygiene_place").format(hot)
         statement = sql.SQL(
-            "DELETE FROM {hot} USING (SELECT {renamed}, {version} AS _dbhygiene_version FROM {cold} AS copied"
-            " WHERE {lies}) AS _dbhygiene_copied"
-            " WHERE {keys} AND {hot}.xmin = _dbhygiene_version AND {same} AND ({stale}) AND ({held}) IS NOT TRUE"
+            "DELETE FROM {hot} USING (SELECT {renamed}, {version} AS _dbhygiene_version, {place} AS _dbhygiene_place"
+            " FROM {cold} AS copied WHERE {lies}) AS _dbhygiene_copied WHERE {joined}"
+            " AND {hot}.xmin = _dbhygiene_version AND {same} AND ({stale}) AND ({held}) IS NOT TRUE"
         ).format(
             hot=hot,
             renamed=sql.SQL(", ").join(
-                sql.SQL("{} AS {}").format(sql.Identifier(column.name), sql.Identifier(f"_dbhygiene_{place}"))
-                for place, column in enumerate(selection.columns)
+                sql.SQL("{} AS {}").format(sql.Identifier(name), other) for name, other in renamed.items()
             ),
             version=sql.Identifier(cold.VERSION),
+            place=sql.Identifier(cold_look.PLACE),
             cold=_table(copied.table),
             lies=_lies(copied),
-            keys=sql.SQL(" AND ").join(
-                sql.SQL("{}.{} = {}").format(hot, sql.Identifier(name), sql.Identifier(_renamed(selection, name)))
-                for name in selection.key
-            ),
+            joined=in_place if _in_place(session, selection, copied) else sql.SQL(" AND ").join(same_key),
             same=sql.SQL("ROW({})::record *= ROW({})::record").format(
-                sql.SQL(", ").join(sql.SQL("{}.{}").format(hot, sql.Identifier(c.name)) for c in selection.columns),
-                sql.SQL(", ").join(sql.Identifier(f"_dbhygiene_{place}") for place in range(len(selection.columns))),
+                sql.SQL(", ").join(sql.SQL("{}.{}").format(hot, sql.Identifier(name)) for name in renamed),
+                sql.SQL(", ").join(renamed.values()),
             ),
             stale=sql.SQL(selection.predicate),
             held=sql.SQL(held or "false"),
@@ -239,22 +252,55 @@ def _lies(copied: Copied) -> sql.Composed:
     )
 
 
-def _same(selection: Selection, hot: sql.Identifier) -> sql.Composed:
-    def row(owner: sql.Identifier) -> sql.Composed:
-        return sql.SQL(", ").join(sql.SQL("{}.{}").format(owner, sql.Identifier(c.name)) for c in selection.columns)
-
-    return sql.SQL("ROW({})::record *= ROW({})::record").format(row(hot), row(sql.Identifier("copied")))
+_PLACE: Final = sql.SQL("hot.ctid = copied.{}").format(sql.Identifier(cold_look.PLACE))
 
 
-def _keys(selection: Selection, hot: sql.Identifier) -> sql.Composed:
-    return sql.SQL(" AND ").join(
-        sql.SQL("{}.{} = copied.{}").format(hot, sql.Identifier(name), sql.Identifier(name)) for name in selection.key
+def _one_heap(session: PostgresSession, selection: Selection) -> bool:
+    """Tell whether the table has no partitions, so that a place in it belongs to one row."""
+    name = session.render(_table(selection.table))
+    kind = "SELECT relkind = 'r' FROM pg_catalog.pg_class WHERE oid = %s::pg_catalog.regclass"
+    return bool(session.execute(kind, (name,))[0][0])
+
+
+def _in_place(session: PostgresSession, selection: Selection, copied: Copied) -> bool:
+    """Tell whether the first row still lies where it lay: VACUUM FULL, CLUSTER and the like move all."""
+    first = copied.part(copied.first, copied.first + 1)
+    return _compared(session, selection, first, _PLACE)[0] == 1
+
+
+def _compared(
+    session: PostgresSession, selection: Selection, copied: Copied, joined: sql.Composed
+) -> tuple[int, int]:
+    """Count rows in the version that was copied, and those of them that are identical to their copies.
+
+    By record images: ``=`` would call 1.0 and 1.00 equal, ``*=`` does not.
+    """
+    statement = sql.SQL(
+        "SELECT count(*), count(*) FILTER (WHERE ROW({hots})::record *= ROW({copies})::record)"
+        " FROM {cold} AS copied JOIN {hot} AS hot ON {joined} WHERE {lies} AND hot.xmin = copied.{version}"
+    ).format(
+        hots=_owned("hot", selection),
+        copies=_owned("copied", selection),
+        cold=_table(copied.table),
+        hot=_table(selection.table),
+        joined=joined,
+        lies=_lies(copied),
+        version=sql.Identifier(cold.VERSION),
     )
+    compared, equal = session.execute(statement)[0]
+    return int(compared), int(equal)
 
 
-def _renamed(selection: Selection, name: str) -> str:
-    place = next(place for place, column in enumerate(selection.columns) if column.name == name)
-    return f"_dbhygiene_{place}"
+def _owned(owner: str, selection: Selection) -> sql.Composed:
+    return sql.SQL(", ").join(sql.Identifier(owner, column.name) for column in selection.columns)
+
+
+def _keys(selection: Selection) -> sql.Composed:
+    return sql.SQL(" AND ").join(sql.SQL("hot.{0} = copied.{0}").format(sql.Identifier(name)) for name in selection.key)
+
+
+def _digested(column: Column) -> sql.Composed:
+    return sql.SQL("{}" if _AS_SENT.match(column.type) else "{}::text").format(sql.Identifier(column.name))
 
 
 def _table(table: TableName) -> sql.Identifier:
