@@ -16,6 +16,7 @@ from airflow_dbhygiene.errors import CutoffRefused, PlanRefused, WrongServer
 from airflow_dbhygiene.ledger import Chunk, Ledger, Run, migrate
 from airflow_dbhygiene.ledger.moves import PLANNED
 from airflow_dbhygiene.ledger.records import selection_to_json
+from airflow_dbhygiene.pacing.reasons import unobservable
 from airflow_dbhygiene.policy.model import Matching
 from airflow_dbhygiene.policy.moments import Window, origin_digest
 from airflow_dbhygiene.steps.labels import label
@@ -127,14 +128,14 @@ def make_plan(site: Site, policy: Policy, window: Window, origin: dict[str, str]
         server = database.server(session)
         _check_clock(site, session, policy, window)
         facts = database.inspect(session, policy)
-        if facts.refusals:
-            raise PlanRefused(str(facts.name), facts.refusals)
+        if refusals := (*facts.refusals, *unobservable(database, policy.pace)):
+            raise PlanRefused(str(facts.name), refusals)
         check_mask(policy, facts)
         predicate = database.predicate(session, policy, facts, window)
         with session.transaction(walking=True):
             unheld = without_held(session, policy, predicate)
             stale = database.count_up_to(session, facts.name, unheld, policy.guard.max_rows + 1)
-            walk = database.choose_walk(session, policy, facts, _fraction(policy, facts, stale))
+            walk = database.choose_walk(session, policy, facts, predicate, _fraction(policy, facts, stale))
             selection = Selection(facts.name, facts.columns, facts.key, walk, predicate)
             draft = _Draft(site, session, policy, facts, selection)
             cut = _cut(replace(draft, selection=replace(draft.selection, predicate=unheld)), stale)

@@ -221,5 +221,5 @@ def test_room_must_be_named() -> None:
 
 def test_growth_is_no_gift() -> None:
     """A table that others filled meanwhile has given nothing back."""
-    done = Reclaimed("optimize", "", {"disk_bytes": 10.0}, {"disk_bytes": 30.0}, 0.1)
+    done = Reclaimed("optimize", "", {"disk_bytes": 10.0}, {"disk_bytes": 30.0}, 0.1, 5)
     assert done.bytes_given_back == -20

@@ -52,7 +52,13 @@ def predicate(session: MySqlSession, policy: Policy, facts: Facts, window: Windo
     return text
 
 
-def choose_walk(session: MySqlSession, policy: Policy, facts: Facts, stale_fraction: float) -> tuple[str, ...]:
+def choose_walk(
+    session: MySqlSession,
+    policy: Policy,
+    facts: Facts,
+    condition: str,  # noqa: ARG001 - the protocol's own parameter
+    stale_fraction: float,
+) -> tuple[str, ...]:
     """Choose (age, key) where an index leads with these columns, else key.
 
     By key, too, where many rows are stale: InnoDB keeps them in that order, and along any other each is a jump.

@@ -8,7 +8,7 @@ from psycopg import sql
 
 from airflow_dbhygiene.databases.postgres import catalog, catalog_sql
 from airflow_dbhygiene.databases.protocol import Column
-from airflow_dbhygiene.errors import NotFound, PolicyInvalid, StatementFailed
+from airflow_dbhygiene.errors import HygieneError, NotFound, PolicyInvalid, StatementFailed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,7 +41,7 @@ def keys_condition(columns: Sequence[Column], keys: Sequence[Sequence[str]]) -> 
 
 
 def try_condition(session: PostgresSession, table: TableName, condition: str, where: str) -> None:
-    """Let the server read a condition without running it, so that its fault is named before anything happens.
+    """Let the server read a user's condition without running it, so that its fault is named before anything happens.
 
     Names alone do not tell which functions stand behind operators, casts and ``(row).function``: the server tells of a
     view, which is gone again at once, on which functions it depends.
@@ -51,13 +51,27 @@ def try_condition(session: PostgresSession, table: TableName, condition: str, wh
     """
     values = {"table": sql.Identifier(table.schema, table.table), "condition": sql.SQL(condition)}
     try:
-        if volatile := _volatile(session, values):
-            message = f"{where}: function {volatile[0]} is volatile: it could answer differently, or change data."
-            raise PolicyInvalid(message)
+        volatile = _volatile(session, values)
+    except (StatementFailed, NotFound) as error:
+        raise _rejected(error, where) from error
+    if volatile:
+        message = f"{where}: function {volatile[0]} is volatile: it could answer differently, or change data."
+        raise PolicyInvalid(message)
+    explain_condition(session, table, condition, where)
+
+
+def explain_condition(session: PostgresSession, table: TableName, condition: str, where: str) -> None:
+    """Let the server read a condition of our own making, which writes nothing."""
+    values = {"table": sql.Identifier(table.schema, table.table), "condition": sql.SQL(condition)}
+    try:
         with session.transaction():
             session.execute(sql.SQL("EXPLAIN SELECT 1 FROM {table} WHERE {condition}").format(**values))
     except (StatementFailed, NotFound) as error:
-        raise type(error)(f"{where}: the server rejects its condition: {error}") from error
+        raise _rejected(error, where) from error
+
+
+def _rejected(error: StatementFailed | NotFound, where: str) -> HygieneError:
+    return type(error)(f"{where}: the server rejects its condition: {error}")
 
 
 def _volatile(session: PostgresSession, values: Mapping[str, sql.Composable]) -> list[str]:
