@@ -130,10 +130,10 @@ class MySqlColdTables:
         """
         table = spelled(selection.table)
         with session.limited(_MOST_SECONDS):
-            ends = [_place(session, selection, copied, ordinal) for ordinal in (copied.first, copied.end - 1)]
-            if not all(ends):
+            first, last = (_place(session, selection, copied, each) for each in (copied.first, copied.end - 1))
+            if not (first and last):
                 return 0
-            rows = purge.within(selection, *ends, held)
+            rows = purge.within(selection, first, last, held)
             identical = int(session.execute(_lock_identical(session, selection, copied, rows))[0][0])
             if identical != copied.rows:
                 return identical
