@@ -25,14 +25,16 @@ _PLACE: Final = sql.SQL("hot.ctid = copied.{}").format(sql.Identifier(cold_look.
 
 
 def compared(session: PostgresSession, selection: Selection, copied: Copied) -> tuple[int, int]:
-    """Compare with the rows that lie where they lay; by key where these are not all.
+    """Compare with the rows that lie where they lay; by key where these are not identical to their copies.
+
+    Where all rows have moved, another row of the same version may lie there.
 
     :returns: how many rows have the version that was copied, and how many of these are identical to their copies
     """
     session.execute(_ONE_BY_ONE)
     if _in_place(session, selection, copied):
         found = _compared(session, selection, copied, _PLACE)
-        if found[0] == copied.rows:
+        if found == (copied.rows, copied.rows):
             return found
     return _compared(session, selection, copied, _keys(selection))
 
@@ -89,9 +91,9 @@ def table_sql(table: TableName) -> sql.Identifier:
 
 
 def _in_place(session: PostgresSession, selection: Selection, copied: Copied) -> bool:
-    """Tell whether the first row still lies where it lay: VACUUM FULL, CLUSTER and the like move all."""
+    """Tell whether the first row, as it was copied, lies where it lay: VACUUM FULL, CLUSTER and the like move rows."""
     first = copied.part(copied.first, copied.first + 1)
-    return _compared(session, selection, first, _PLACE)[0] == 1
+    return _compared(session, selection, first, _PLACE) == (1, 1)
 
 
 def _compared(session: PostgresSession, selection: Selection, copied: Copied, joined: sql.Composed) -> tuple[int, int]:
