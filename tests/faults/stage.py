@@ -20,17 +20,20 @@ from pyarrow import csv
 from pyarrow import parquet as pq
 
 from airflow_dbhygiene.databases.postgres import PostgresDatabase
-from airflow_dbhygiene.databases.protocol import VERSION_COLUMN
-from airflow_dbhygiene.policy import Guard, OlderThan, Pace, Parquet, Policy
+from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Database
+from airflow_dbhygiene.policy import ColdTable, Guard, OlderThan, Pace, Parquet, Policy
 from airflow_dbhygiene.policy.moments import Moments, resolve_window
 from airflow_dbhygiene.steps.archive import archive
 from airflow_dbhygiene.steps.plan import make_plan, planned_before, record_plan, run_id_of
 from airflow_dbhygiene.steps.purge import purge
 from airflow_dbhygiene.steps.reclaim import reclaim
 from airflow_dbhygiene.steps.report import report
+from airflow_dbhygiene.steps.restore import Wish, restore
 from airflow_dbhygiene.steps.site import Site
 from airflow_dbhygiene.steps.verify import verify
+from airflow_dbhygiene.stores.cold_table import ColdTableStore
 from airflow_dbhygiene.stores.parquet import ParquetStore
+from airflow_dbhygiene.stores.protocol import Store
 
 if TYPE_CHECKING:
     from tests.servers.postgres import PostgresServer
@@ -91,8 +94,20 @@ class Stage:
 
     def site(self, dsn: str | None = None) -> Site:
         """Put together what the steps work with, perhaps by another way to the same database."""
-        database = PostgresDatabase(lambda: psycopg.connect(dsn or self.dsn))
-        return Site(database, lambda archive: self.store(archive.url), _silent)
+        database = self.database(dsn)
+        return Site(database, lambda archive: self.open_store(archive, database), _silent)
+
+    def database(self, dsn: str | None = None) -> Database:
+        """Open the database as the steps see it."""
+        return PostgresDatabase(lambda: psycopg.connect(dsn or self.dsn))
+
+    def open_store(self, archive: Any, database: Database) -> Store:
+        """Open what the policy names: the folder, or a cold table in the same database."""
+        if isinstance(archive, ColdTable):
+            return ColdTableStore(
+                database, database, archive.table_name, url=archive.address, object_rows=archive.object_rows
+            )
+        return self.store(archive.url)
 
     def store(self, url: str = POLICY.archive.url) -> ParquetStore:
         """Open the folder as a store."""
@@ -126,6 +141,20 @@ class Stage:
         ((value,),) = self.execute(statement, values)
         return value
 
+    def hot_rows(self) -> bytes:
+        """Give all rows of the table as text, in the order of their keys."""
+        with psycopg.connect(self.dsn) as connection:
+            copy = connection.cursor().copy("COPY (SELECT * FROM flights ORDER BY id) TO STDOUT")
+            with copy as rows:
+                return b"".join(rows)
+
+    @contextmanager
+    def locked_row(self, key: int) -> Iterator[Callable[[], None]]:
+        """Lock a row as the application does; give what lets it go."""
+        with psycopg.connect(self.dsn) as application:
+            application.execute("SELECT id FROM flights WHERE id = %s FOR UPDATE", (key,))
+            yield application.rollback
+
     @contextmanager
     def application(self) -> Iterator[psycopg.Connection[Any]]:
         """Open a transaction of the application, which rolls back unless it is committed."""
@@ -150,6 +179,33 @@ class Stage:
         (row,) = self.execute(f"SELECT {columns} FROM dbhygiene.chunk WHERE chunk = %s", (chunk,))
         return dict(zip(names, row, strict=True))
 
+    def object_rows(self, name: str) -> pa.Table:
+        """Read the rows of one object, past the store's own code where it is a file."""
+        if isinstance(self.policy.archive, Parquet):
+            return pq.ParquetFile(io.BytesIO(self.files.cat_file(f"{self.root}/{name}"))).read()
+        (row,) = self.execute("SELECT sha256, bytes FROM dbhygiene.object WHERE name = %s", (name,))
+        store = self.open_store(self.policy.archive, self.database())
+        with store.fetch(name, *row) as archived:
+            return pa.Table.from_batches(list(archived.batches(10_000)))
+
+    def text(self, name: str) -> str:
+        """Read a text that the store keeps."""
+        if isinstance(self.policy.archive, Parquet):
+            return str(self.files.cat_file(f"{self.root}/{name}").decode())
+        schema = self.policy.archive.table_name.schema
+        return str(self.one(f"SELECT text FROM {schema}.dbhygiene_archive WHERE name = %s", (name,)))
+
+    def stored(self) -> Iterator[str]:
+        """Name all that the store holds."""
+        if isinstance(self.policy.archive, Parquet):
+            yield from (path.removeprefix(f"{self.root}/") for path in self.files.find(self.root))
+            return
+        cold = self.policy.archive.table_name
+        names = {row[0] for row in self.execute("SELECT name FROM dbhygiene.object")}
+        for (number,) in self.execute(f"SELECT DISTINCT dbhygiene_object FROM {cold.schema}.{cold.table}"):
+            yield next((name for name in names if name.endswith(f"@{number}")), f"object {number}")
+        yield from (name for (name,) in self.execute(f"SELECT name FROM {cold.schema}.dbhygiene_archive"))
+
     def object_paths(self, chunk: int) -> list[str]:
         """Give the objects of the archive that won a chunk, in the order of their parts."""
         return [f"{self.root}/{name}" for name, _ in _winners(self, chunk)]
@@ -170,6 +226,8 @@ def perform(site: Site, step: str, policy: Policy = POLICY) -> None:
         window = WINDOW
         if planned_before(site, policy, window, ORIGIN) is None:
             record_plan(site, make_plan(site, policy, window, ORIGIN))
+    elif name == "restore":
+        restore(site, Wish(RUN, "back"))
     elif name in ("reclaim", "report"):
         {"reclaim": reclaim, "report": report}[name](site, RUN)
     else:
@@ -225,21 +283,13 @@ def end_state(stage: Stage) -> EndState:
         " FROM dbhygiene.chunk ORDER BY chunk"
     )
     return EndState(
-        hot_rows=hashlib.sha256(hot_rows(stage)).hexdigest(),
+        hot_rows=hashlib.sha256(stage.hot_rows()).hexdigest(),
         archived_rows=hashlib.sha256(_csv(archived_rows(stage))).hexdigest(),
         account=tuple(stage.execute(account)),
         outcomes=tuple(stage.execute(outcomes)),
         run_state=str(stage.one("SELECT state FROM dbhygiene.run")),
         strangers=tuple(sorted(strangers(stage))),
     )
-
-
-def hot_rows(stage: Stage) -> bytes:
-    """Give all rows of the table as text, in the order of their keys."""
-    with psycopg.connect(stage.dsn) as connection:
-        copy = connection.cursor().copy("COPY (SELECT * FROM flights ORDER BY id) TO STDOUT")
-        with copy as rows:
-            return b"".join(rows)
 
 
 def archived_rows(stage: Stage) -> pa.Table:
@@ -249,21 +299,18 @@ def archived_rows(stage: Stage) -> pa.Table:
         outcomes = stage.execute("SELECT ordinal FROM dbhygiene.outcome WHERE chunk = %s", (chunk,))
         kept_hot = {row[0] for row in outcomes}
         for name, first in _winners(stage, chunk):
-            rows = pq.ParquetFile(io.BytesIO(stage.files.cat_file(f"{stage.root}/{name}"))).read()
+            rows = stage.object_rows(name)
             gone = [i for i in range(rows.num_rows) if first + i not in kept_hot]
             pieces.append(rows.take(pa.array(gone, pa.int64())).replace_schema_metadata(None))
     return pa.concat_tables(pieces).drop_columns([VERSION_COLUMN]).sort_by("id")
 
 
 def strangers(stage: Stage) -> Iterator[str]:
-    """Name the files of the store that are neither part of an archive that won nor a certificate."""
-    known = {f"public.flights/run={RUN}/certificate.json"}
+    """Name what the store holds that is neither part of an archive that won nor a certificate."""
+    known = {f"{stage.policy.table}/run={RUN}/certificate.json"}
     for (chunk,) in stage.execute("SELECT chunk FROM dbhygiene.chunk"):
         known |= {name for name, _ in _winners(stage, chunk)}
-    for path in stage.files.find(stage.root):
-        name = path.removeprefix(f"{stage.root}/")
-        if name not in known:
-            yield name
+    yield from (name for name in stage.stored() if name not in known)
 
 
 def assert_every_row_is_accounted_for(stage: Stage, keys: set[int]) -> None:
@@ -324,8 +371,8 @@ def place_hold(stage: Stage, predicate: str) -> None:
     """Put rows of flights under a legal hold."""
     stage.execute(
         "INSERT INTO dbhygiene.hold (hold_id, table_name, predicate, reason, placed_by)"
-        " VALUES (%s, 'public.flights', %s, 'case 4711', 'legal')",
-        (predicate, predicate),
+        " VALUES (%s, %s, %s, 'case 4711', 'legal')",
+        (predicate, stage.policy.table, predicate),
     )
 
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow_dbhygiene.databases.mysql import catalog_sql, privileges
 from airflow_dbhygiene.databases.mysql.load import NO_LAG
-from airflow_dbhygiene.databases.mysql.types import BYTES, FLOATS, LABELS, SHAPES, form_of, kind_of
+from airflow_dbhygiene.databases.mysql.types import BYTES, FLOATS, LABELS, MOMENTS, SHAPES, form_of, kind_of
 from airflow_dbhygiene.databases.mysql.writing import listed, spelled
 from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Column, Facts, Server
 from airflow_dbhygiene.errors import NotFound, ReadOnlyServer
+from airflow_dbhygiene.policy.model import ColdTable
 from airflow_dbhygiene.policy.names import TableName
 
 if TYPE_CHECKING:
@@ -180,7 +181,9 @@ def _columns(session: MySqlSession, policy: Policy) -> tuple[tuple[Column, ...],
         form = form_of(column)
         if form is None or (kind_of(column) == "enum" and re.search(r"\((.*,)?''[,)]", column.type)):
             refusals.append(f"column {column_name} has type {column.type}, whose values cannot be archived exactly.")
-        columns.append(replace(column, form="text" if column_name in as_text else form or "text"))
+        # A cold table takes every zero date that the table has; whatever reads it must, too.
+        textual = column_name in as_text or (isinstance(policy.archive, ColdTable) and kind_of(column) in MOMENTS)
+        columns.append(replace(column, form="text" if textual else form or "text"))
     return tuple(columns), tuple(refusals)
 
 

@@ -10,9 +10,10 @@ from psycopg import sql
 
 from airflow_dbhygiene.databases.postgres import catalog_sql
 from airflow_dbhygiene.databases.postgres.reclaim import NO_OPTIMIZE
-from airflow_dbhygiene.databases.postgres.types import TypeFact, form_of
+from airflow_dbhygiene.databases.postgres.types import TypeFact, form_of, holds_more_than_arrow
 from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Column, Facts, Server
 from airflow_dbhygiene.errors import NotFound, ReadOnlyServer
+from airflow_dbhygiene.policy.model import ColdTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,6 +82,7 @@ def inspect(session: PostgresSession, policy: Policy) -> Facts:
         }
         refusals = (*_refusals(session, policy, table, columns, key), *lossy)
         warnings = tuple(_warnings(session, table))
+    refusals = (*refusals, *_hidden_operator_refusals(session, table["oid"]))
     return Facts(name=name, refusals=refusals, warnings=warnings, **facts)
 
 
@@ -118,7 +120,9 @@ def _columns(session: PostgresSession, oid: int, policy: Policy) -> tuple[tuple[
         form = form_of(facts, precision, scale)
         if form is None:
             refusals.append(f"column {name} has type {spelled}, whose values cannot be archived exactly.")
-        columns.append(Column(name, spelled, "text" if name in as_text else form or "text"))
+        # A cold table takes every value that the table has; whatever reads it must, too.
+        textual = name in as_text or (isinstance(policy.archive, ColdTable) and holds_more_than_arrow(facts[0]))
+        columns.append(Column(name, spelled, "text" if textual else form or "text"))
     return tuple(columns), tuple(refusals)
 
 
@@ -175,6 +179,15 @@ def _key_refusals(columns: tuple[Column, ...], key: tuple[str, ...]) -> Iterator
             yield f"key column {column.name} is {column.type}: floating point is no identity."
         if column.name == VERSION_COLUMN:
             yield f"column {column.name} has the name that the archive uses for row versions: rename it."
+
+
+def _hidden_operator_refusals(session: PostgresSession, oid: int) -> Iterator[str]:
+    """Look with the role's own search_path: of citext, out of reach, PostgreSQL would take the operators of text."""
+    for column, kind, schema in session.execute(catalog_sql.HIDDEN_OPERATORS, (oid,)):
+        yield (
+            f"key column {column} is {kind}, whose operators are not on this role's search_path, so that its order "
+            f"would be another than the index's: add schema {schema} to it (ALTER ROLE … SET search_path)."
+        )
 
 
 def _foreign_key_refusals(foreign_key: ForeignKey) -> Iterator[str]:
