@@ -42,9 +42,21 @@ test: check ## All of check, then the tests on real servers: under 35 minutes
 faults: setup ## Kill, cut, damage and overtake the steps at every single point, of which test takes a share
 	FAULTS_SHARE=1 $(RUN) pytest tests/faults
 
+# Exit code 1 is a known vulnerability. Anything else that goes wrong, such as no way to the advisory service, is told
+# loudly and fails nothing: what cannot be asked says nothing about the code.
+.PHONY: audit
+audit: setup ## Look for known vulnerabilities in the locked dependencies
+	@$(UV) audit --locked && exit 0; status=$$?; \
+	if (( status == 1 )); then exit 1; fi; \
+	echo "NOT AUDITED: 'uv audit' could not do its work here (exit code $$status). Run 'make audit' where it can." >&2
+
 .PHONY: demo
 demo: setup ## Archive and purge real flights before your eyes; DB=mariadb or DB=mysql does so there
 	@DB=$(DB) $(RUN) python -m tests.demo
+
+.PHONY: compose
+compose: setup ## Validate docker-compose.yaml, and try each service's settings without an engine
+	$(RUN) pytest tests/compose
 
 .PHONY: bench
 bench: setup ## Measure, and write the figures that the documentation quotes

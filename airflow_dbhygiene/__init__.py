@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     )
     from airflow_dbhygiene.policy import (
         ColdTable,
+        Discard,
         Encryption,
         Expired,
         Guard,
@@ -61,6 +62,7 @@ _HOMES = {
     ),
     "airflow_dbhygiene.policy": (
         "ColdTable",
+        "Discard",
         "Encryption",
         "Expired",
         "Guard",
@@ -79,6 +81,7 @@ __all__ = [
     "ArchiveOperator",
     "ClutterSensor",
     "ColdTable",
+    "Discard",
     "Encryption",
     "Expired",
     "Guard",

@@ -154,9 +154,13 @@ def doc_md(policy: Policy, pool: str) -> str:
 | afterwards | {policy.reclaim} |
 | pool | `{pool}` (`airflow pools set {pool} 4 "hygiene of {policy.conn_id}"`) |
 
-Rows are deleted only after their archived copy has been read back. Run it with `dry_run` to see the plan and change
+{_PROMISE if policy.archives else _NO_PROMISE} Run it with `dry_run` to see the plan and change
 nothing. A failed task may be cleared at any time: it goes on where it stopped.
 """
+
+
+_PROMISE = "Rows are deleted only after their archived copy has been read back."
+_NO_PROMISE = "Rows are deleted without a copy, as the policy says."
 
 
 def _flow(policy: Policy, *, at_least: Mapping[str, float] | None, on_below: Literal["skip", "wait"]) -> None:
@@ -165,7 +169,7 @@ def _flow(policy: Policy, *, at_least: Mapping[str, float] | None, on_below: Lit
     dry_run = "{{ params.get('dry_run', false) }}"
     plan = PlanOperator(task_id="plan", policy=policy, as_of=as_of, dry_run=dry_run)
     run = f"{{{{ ti.xcom_pull(task_ids='{plan.task_id}', key='run') or '' }}}}"
-    chunks = _chunk.expand(ticket=plan.output)
+    chunks = (_chunk if policy.archives else _discarded_chunk).expand(ticket=plan.output)
     reclaim = ReclaimOperator(task_id="reclaim", conn_id=policy.conn_id, run=run, trigger_rule="none_failed")
     report = ReportOperator(task_id="report", policy=policy, run=run).as_teardown()
     # Airflow leaves a teardown out when it colours the run: this leaf turns red when the report, or all else, failed.
@@ -180,6 +184,11 @@ def _chunk(ticket: Mapping[str, Any]) -> None:
     verify = VerifyOperator(task_id="verify", chunk=ticket)
     purge = PurgeOperator(task_id="purge", chunk=ticket)
     archive >> verify >> purge
+
+
+@task_group(group_id="chunk")
+def _discarded_chunk(ticket: Mapping[str, Any]) -> None:
+    PurgeOperator(task_id="purge", chunk=ticket)
 
 
 def _schedule(policy: Policy, schedule: Any) -> Any:

@@ -16,6 +16,7 @@ PARTS = (
     "ObjectLock",
     "Encryption",
     "ColdTable",
+    "Discard",
     "Guard",
     "Pace",
     "Notify",

@@ -14,6 +14,8 @@ from airflow.utils.cli import suppress_logs_and_warning
 from airflow_dbhygiene.cli.telling import errors_told, show, tell
 from airflow_dbhygiene.connections import open_site
 from airflow_dbhygiene.operators.moments import parse_moment
+from airflow_dbhygiene.steps.erase import ErasureWish
+from airflow_dbhygiene.steps.erase import erase as erase_rows
 from airflow_dbhygiene.steps.hold import HoldWish, list_holds, parse_keys, place_hold, release_hold
 from airflow_dbhygiene.steps.pause import list_pauses
 from airflow_dbhygiene.steps.pause import pause as pause_scope
@@ -59,6 +61,14 @@ def hold_list(args: Namespace, site: Site) -> Iterable[dict[str, Any]]:
 def hold_release(args: Namespace, site: Site) -> Iterable[dict[str, Any]]:
     """End a hold."""
     yield _hold(release_hold(site, args.hold_id, _who(args)))
+
+
+@_command
+def erase(args: Namespace, site: Site) -> Iterable[dict[str, Any]]:
+    """Erase rows from archives."""
+    keys = parse_keys([*(args.key or ()), *_lines(args.keys_from)])
+    rows = erase_rows(site, ErasureWish(args.policy, keys, args.reason, _who(args)))
+    yield {"policy": args.policy, "keys": len(keys), "rows_erased": rows}
 
 
 @_command

@@ -25,6 +25,8 @@ _SCOPE = Arg(("scope",), help="all, table:<schema.table> or policy:<name>")
 _RUN = Arg(("--run",), help="the id of one run")
 _POLICY = Arg(("--policy",), help="name of a policy: all its runs")
 _LIMIT = Arg(("--limit",), type=int, default=20, help="how many (default: 20)")
+_KEY = Arg(("--key",), action="append", help="a primary key's value, or values as a JSON list; may be repeated")
+_KEYS_FROM = Arg(("--keys-from",), help="a file with a key a line; - reads the standard input")
 _COMMON = (_CONN_ID, ARG_OUTPUT, ARG_VERBOSE)
 
 
@@ -40,6 +42,15 @@ def get_commands() -> list[CLICommand]:
                 _action("resume", "Let a scope go on where it stopped", _SCOPE),
                 _action("pauses", "List the pauses that stand"),
                 _action("runs", "List the latest runs", _POLICY, _LIMIT),
+                _action(
+                    "erase",
+                    "Take rows out of a policy's archives, and certify it",
+                    Arg(("--policy",), help="name of the policy that archived them", required=True),
+                    _REASON,
+                    _KEY,
+                    _KEYS_FROM,
+                    _BY,
+                ),
                 ActionCommand(
                     name="verify-archive",
                     help="Read a run's archive, or a policy's whole chain, back: exits with 1 if anything is altered",
@@ -76,8 +87,8 @@ _HOLDS = (
         Arg(("--table",), help="schema.table, as the catalogue spells it", required=True),
         _REASON,
         Arg(("--where",), help="one boolean SQL expression over the table's columns"),
-        Arg(("--key",), action="append", help="a primary key's value, or values as a JSON list; may be repeated"),
-        Arg(("--keys-from",), help="a file with a key a line; - reads the standard input"),
+        _KEY,
+        _KEYS_FROM,
         Arg(("--until",), help="when it ends by itself, in ISO 8601 (default: when it is released)"),
         Arg(("--id",), help="what to release it by (default: made up)"),
         _BY,

@@ -106,7 +106,10 @@ class ColdTables(Protocol):
         """Compare with the table beside; give how many rows have the same version, and how many of these differ."""
 
     def delete(self, session: Any, selection: Selection, copied: Copied, held: str | None, /) -> int:
-        """Delete from the table beside what is stale, not held and identical to its copy, to the bit; count it."""
+        """Delete from the table beside what is stale, not held and identical to its copy, to the bit; count it.
+
+        Where that is not all, rows may be left: the caller rolls back.
+        """
 
     def discard(self, session: Any, copied: Copied, rows: int, /) -> int:
         """Remove so many rows of the object at most; give how many went."""

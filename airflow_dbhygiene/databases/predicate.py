@@ -81,11 +81,23 @@ def _parse(text: str, dialect: str, where: str) -> exp.Expr:
             raise PolicyInvalid(_message(where, text, "it holds a comment"))
         if found := next((fault for kind, fault in _REFUSED_TOKENS.items() if kind in _kinds(stream)), None):
             raise PolicyInvalid(_message(where, text, f"it holds {found}"))
+        if _escapes(stream):
+            raise PolicyInvalid(_message(where, text, 'it holds U&"…", whose escapes hide what they name'))
         if not stream or "\0" in text:
             raise PolicyInvalid(_message(where, text, "it is no text"))
         return sqlglot.parse_one(text, read=dialect, into=exp.Condition)  # which never tries to read a statement
     except SqlglotError as error:
         raise PolicyInvalid(_message(where, text, f"it is not one expression ({_first_line(error)})")) from None
+
+
+def _escapes(stream: list[Any]) -> bool:
+    """Tell whether a name or a string is written as U&"…": without a blank between it is no column called u."""
+    triples = zip(stream, stream[1:], stream[2:], strict=False)
+    return any(
+        first.text.lower() == "u" and second.text == "&" and third.token_type.name in ("IDENTIFIER", "STRING")
+        and first.end + 1 == second.start and second.end + 1 == third.start
+        for first, second, third in triples
+    )  # fmt: skip
 
 
 def _functions(text: str, dialect: str) -> frozenset[str]:

@@ -209,9 +209,12 @@ class Database(Protocol):
     def try_condition(self, session: Any, table: TableName, condition: str, where: str, /) -> None:
         """Let the server read a condition without running it; ``where`` names it in the error."""
 
-    def choose_walk(self, session: Any, policy: Policy, facts: Facts, stale_fraction: float, /) -> tuple[str, ...]:
+    def choose_walk(
+        self, session: Any, policy: Policy, facts: Facts, condition: str, stale_fraction: float, /
+    ) -> tuple[str, ...]:
         """Choose the columns whose index order the run follows: by age, unless by key it is cheaper.
 
+        :param condition: which rows are stale
         :param stale_fraction: how much of the table is stale; 0 for a walk by age wherever an index has it
         """
 
@@ -261,6 +264,17 @@ class Database(Protocol):
         self, session: Any, selection: Selection, rows: pa.Table, ordinals: Sequence[int], held: str | None, /
     ) -> Outcomes:
         """Match row by row without waiting, delete the identical rows, and say what became of the others."""
+
+    def delete_stale(  # noqa: PLR0913 - which rows, and how
+        self, session: Any, selection: Selection, span: Span, rows: int, held: str | None, /, *, careful: bool
+    ) -> tuple[int, Bound | None]:
+        """Delete the span's first stale rows, of which there is no archive; carefully: without those that are locked.
+
+        Gives how many were deleted, and the place behind them, None at the end of the span.
+        """
+
+    def stale_left(self, session: Any, selection: Selection, span: Span, held: str | None, /) -> bool:
+        """Tell whether the span holds a stale row that no hold protects."""
 
     # putting them back
 

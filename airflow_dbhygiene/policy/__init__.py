@@ -3,6 +3,7 @@
 from airflow_dbhygiene.policy.files import PolicyEntry, json_schema, load_file, load_folder
 from airflow_dbhygiene.policy.model import (
     ColdTable,
+    Discard,
     Encryption,
     Expired,
     Guard,
@@ -18,6 +19,7 @@ from airflow_dbhygiene.policy.names import TableName
 
 __all__ = [
     "ColdTable",
+    "Discard",
     "Encryption",
     "Expired",
     "Guard",

@@ -215,23 +215,42 @@ class ColdTable(_Part):
         return ()
 
 
+class Discard(_Part):
+    """Nowhere: rows go without a copy, and cannot be brought back: ``Discard(reason="a cache")``."""
+
+    kind: Literal["discard"] = "discard"
+    reason: str = Field(min_length=1, description="why nobody will ask for these rows; certificates repeat it")
+
+    @property
+    def address(self) -> str:
+        """How plans and certificates name what becomes of the rows."""
+        return f"none, rows are discarded: {self.reason}"
+
+    @property
+    def as_text(self) -> tuple[str, ...]:
+        """Name columns to keep as text: none, since nothing is kept."""
+        return ()
+
+
 _UNKNOWN_KIND = "unknown_kind"
-_ARCHIVE_KINDS = ("parquet", "cold_table")
+_ARCHIVE_KINDS = ("parquet", "cold_table", "discard")
+_FIELD_OF_KIND = {"url": "parquet", "table": "cold_table", "reason": "discard"}
 
 
 def _kind_of_archive(archive: Any) -> str:
-    """Tell which of the two is meant; a mapping without a kind tells by its fields."""
+    """Tell which of them is meant; a mapping without a kind tells by its fields."""
     if not isinstance(archive, dict):
         return str(getattr(archive, "kind", None))
-    return str(archive.get("kind", "parquet" if "url" in archive or "table" not in archive else "cold_table"))
+    told = (kind for field, kind in _FIELD_OF_KIND.items() if field in archive)
+    return str(archive.get("kind", next(told, "parquet")))
 
 
 Archive = Annotated[
-    Annotated[Parquet, Tag("parquet")] | Annotated[ColdTable, Tag("cold_table")],
+    Annotated[Parquet, Tag("parquet")] | Annotated[ColdTable, Tag("cold_table")] | Annotated[Discard, Tag("discard")],
     Discriminator(
         _kind_of_archive,
         custom_error_type=_UNKNOWN_KIND,
-        custom_error_message="kind must be 'parquet' or 'cold_table'",
+        custom_error_message="kind must be 'parquet', 'cold_table' or 'discard'",
     ),
 ]
 
@@ -322,7 +341,7 @@ class Policy(_Part):
 
     @model_validator(mode="after")
     def _cold_tables_hold_whole_rows(self) -> Self:
-        if self.mask and isinstance(self.archive, ColdTable):
+        if self.mask and not isinstance(self.archive, Parquet):
             raise ValueError("mask needs a Parquet archive: a cold table's rows are compared as a whole.")
         return self
 
@@ -352,6 +371,11 @@ class Policy(_Part):
     def table_name(self) -> TableName:
         """Schema and table apart."""
         return parse_table_name(self.table)
+
+    @property
+    def archives(self) -> bool:
+        """Whether rows are archived before they go: so it is, but for ``Discard``."""
+        return self.archive.kind != "discard"
 
     @property
     def json_text(self) -> str:

@@ -17,7 +17,7 @@ from airflow_dbhygiene.databases.protocol import Span
 from airflow_dbhygiene.errors import SchemaChanged, StatementTimedOut
 from airflow_dbhygiene.ledger import Chunk, Ledger, ObjectReceipt, Run
 from airflow_dbhygiene.ledger.moves import ARCHIVED, DAMAGED, PLANNED
-from airflow_dbhygiene.policy.model import ColdTable
+from airflow_dbhygiene.policy import ColdTable, Parquet
 from airflow_dbhygiene.steps.ahead import ahead
 from airflow_dbhygiene.steps.discard import discard_losers
 from airflow_dbhygiene.steps.mask import masked, masked_schema
@@ -69,13 +69,16 @@ def archive(site: Site, run_id: str, number: int) -> int:
     with site.database.session() as session:
         run = Ledger(session).existing_run(run_id)
         chunk = Ledger(session).chunk(run_id, number)
+        if not run.policy.archives:
+            site.tell(f"{chunk.label}: policy {run.policy.name} discards its rows; there is nothing to archive.")
+            return 0
         if chunk.state not in (PLANNED, DAMAGED):
             site.tell(f"{chunk.label} is {chunk.state} already.")
             return chunk.archived_rows or 0
         check_server(site, session, run)
         check_schema(site, session, run)
     progress = Progress(site.tell, f"archive {chunk.label}", chunk.planned_rows)
-    attempt = _Attempt(site, site.open_store(run.policy.archive), run, chunk, progress)
+    attempt = _Attempt(site, site.store_of(run.policy), run, chunk, progress)
     rows = _claim(attempt, _write(attempt))
     return _give_up(attempt) if rows is None else rows
 
@@ -235,10 +238,11 @@ def _base_name(attempt: _Attempt, piece: _Piece) -> str:
 
 
 def _rows_per_object(run: Run) -> int:
-    if isinstance(run.policy.archive, ColdTable):
-        return run.policy.archive.object_rows
-    row_bytes = run.plan["table_bytes"] / max(run.plan["row_estimate"] or 1, 1)
-    return int(min(max(run.policy.archive.object_bytes / max(row_bytes, 1), _FEWEST_ROWS), _MOST_ROWS))
+    archive = run.policy.archive
+    if isinstance(archive, Parquet):
+        row_bytes = run.plan["table_bytes"] / max(run.plan["row_estimate"] or 1, 1)
+        return int(min(max(archive.object_bytes / max(row_bytes, 1), _FEWEST_ROWS), _MOST_ROWS))
+    return archive.object_rows if isinstance(archive, ColdTable) else _MOST_ROWS
 
 
 def _notes(attempt: _Attempt, piece: _Piece) -> dict[str, str]:

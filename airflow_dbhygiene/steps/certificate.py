@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from airflow_dbhygiene.errors import HygieneError
 from airflow_dbhygiene.ledger import Ledger
+from airflow_dbhygiene.ledger.erasures import Erasures
 from airflow_dbhygiene.ledger.holds import Hold, Holds
 from airflow_dbhygiene.ledger.moves import PURGED
 from airflow_dbhygiene.version import VERSION
@@ -49,6 +50,7 @@ def circumstances(site: Site, session: Any, run: Run, approver: str | None) -> C
 def certificate_of(site: Site, session: Any, run: Run, around: Circumstances) -> dict[str, Any]:
     """Put together all that a certificate says but its place in the chain."""
     chunks = Ledger(session).chunks(run.run_id)
+    erasures = Erasures(session).of_run(run.run_id)
     ledger = Ledger(session)
     waiting = run.plan["waiting_rows"]
     return {
@@ -59,7 +61,8 @@ def certificate_of(site: Site, session: Any, run: Run, around: Circumstances) ->
         "policy": run.policy.name,
         "policy_digest": run.policy.digest,
         "approver": around.approver,
-        "restorable": not run.policy.mask,
+        "restorable": run.policy.archives and not run.policy.mask and not erasures,
+        "erasures": [asdict(each) for each in erasures],
         "mask": run.policy.mask,
         "table": str(run.selection.table),
         "store": run.policy.archive.address,

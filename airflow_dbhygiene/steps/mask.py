@@ -64,8 +64,10 @@ def unmasked(run: Run, rows: pa.Table) -> pa.Table:
 def refuse_to_restore(run: Run) -> None:
     """Refuse what cannot be put back as it was.
 
-    :raises IllegalMove: naming the columns
+    :raises IllegalMove: naming the columns, or the policy that keeps nothing
     """
+    if not run.policy.archives:
+        raise IllegalMove(f"policy {run.policy.name!r} discards its rows: run {run.run_id} cannot be put back.")
     if run.policy.mask:
         told = ", ".join(f"{name} ({how})" for name, how in run.policy.mask.items())
         raise IllegalMove(f"run {run.run_id} was archived under a mask, {told}: its rows cannot be put back.")

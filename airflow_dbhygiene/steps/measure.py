@@ -97,7 +97,7 @@ def measure(site: Site, policy: Policy, window: Window, limits: Mapping[str, flo
 def _stale(site: Site, session: Any, policy: Policy, window: Window, limits: Mapping[str, float]) -> dict[str, float]:
     database = site.database
     facts = database.inspect(session, policy)
-    _refuse_full_scan(site, policy, facts, database.choose_walk(session, policy, facts, 0.0))
+    _refuse_full_scan(site, policy, facts, database.choose_walk(session, policy, facts, "TRUE", 0.0))
     predicate = without_held(session, policy, database.predicate(session, policy, facts, window))
     found: dict[str, float] = {}
     with session.transaction(walking=True, statement_seconds=_MOST_SECONDS):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pendulum
 
+from airflow_dbhygiene.databases.cold import Outlook
 from airflow_dbhygiene.databases.protocol import Facts, Selection, Server, Span
 from airflow_dbhygiene.errors import CutoffRefused, PlanRefused, WrongServer
 from airflow_dbhygiene.ledger import Chunk, Ledger, Run, migrate
@@ -133,12 +134,12 @@ def make_plan(site: Site, policy: Policy, window: Window, origin: dict[str, str]
         with session.transaction(walking=True):
             unheld = without_held(session, policy, predicate)
             stale = database.count_up_to(session, facts.name, unheld, policy.guard.max_rows + 1)
-            walk = database.choose_walk(session, policy, facts, _fraction(policy, facts, stale))
+            walk = database.choose_walk(session, policy, facts, predicate, _fraction(policy, facts, stale))
             selection = Selection(facts.name, facts.columns, facts.key, walk, predicate)
             draft = _Draft(site, session, policy, facts, selection)
             cut = _cut(replace(draft, selection=replace(draft.selection, predicate=unheld)), stale)
         speed = Ledger(session).rows_per_second(policy.name) if Ledger.exists(session) else None
-    outlook = site.open_store(policy.archive).outlook(selection)
+    outlook = site.store_of(policy).outlook(selection) if policy.archives else Outlook()
     if outlook.refusals:
         raise PlanRefused(str(facts.name), outlook.refusals)
     frozen = _frozen(draft, window, server) | {"stale_rows": cut.taken, "waiting_rows": cut.waiting}
@@ -148,7 +149,8 @@ def make_plan(site: Site, policy: Policy, window: Window, origin: dict[str, str]
 
 def record_plan(site: Site, plan: Plan) -> tuple[Ticket, ...]:
     """Freeze the plan in the ledger. A run that is recorded already stays as it is."""
-    site.open_store(plan.run.policy.archive).prepare(plan.run)
+    if plan.run.policy.archives:
+        site.store_of(plan.run.policy).prepare(plan.run)
     with site.database.session() as session:
         migrate(site.database, session)
         with session.transaction():

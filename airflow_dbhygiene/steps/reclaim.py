@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_dbhygiene.errors import PlanRefused
@@ -31,6 +31,7 @@ class Reclaimed:
 
     :param action: vacuum, analyze, optimize or none
     :param skipped: why a copy of the table, which the policy asks for, was left out; empty when nothing was
+    :param rows_purged: how many rows the run had deleted by then
     """
 
     action: str
@@ -38,6 +39,12 @@ class Reclaimed:
     before: Mapping[str, float]
     after: Mapping[str, float]
     seconds: float
+    rows_purged: int
+
+    @classmethod
+    def from_dict(cls, kept: Mapping[str, Any]) -> Reclaimed:
+        """Read back what ``as_dict`` gave."""
+        return cls(**{each.name: kept[each.name] for each in fields(cls)})
 
     @property
     def bytes_given_back(self) -> int:
@@ -59,16 +66,22 @@ class Reclaimed:
 def reclaim(site: Site, run_id: str) -> Reclaimed:
     """Do what the run's policy says: vacuum, analyze, optimize or none. The ledger keeps what came of it.
 
+    What was done already, and after which no row was purged, is not done again.
+
     :raises HygieneError: when the server only warned that it skipped the table
     """
     with site.database.session() as session:
-        run = Ledger(session).existing_run(run_id)
+        migrate(site.database, session)  # the run may have been planned by an older version
+        run, purged = Ledger(session).existing_run(run_id), int(Ledger(session).figures(run_id)["rows_purged"])
+        earlier = Ledger(session).reclaimed(run_id)
+        if earlier and earlier["rows_purged"] == purged:
+            site.tell(f"run {run_id} is reclaimed already.")
+            return Reclaimed.from_dict(earlier)
         table = run.selection.table
         before, started = _figures(site, session, table), time.monotonic()
         action, skipped = _act(site, session, run)
         seconds, after = time.monotonic() - started, _figures(site, session, table)
-        done = Reclaimed(action, skipped, {name: before.get(name, 0.0) for name in after}, after, seconds)
-        migrate(site.database, session)  # the run may have been planned by an older version
+        done = Reclaimed(action, skipped, {name: before.get(name, 0.0) for name in after}, after, seconds, purged)
         Ledger(session).record_reclaim(run_id, done.as_dict())
     return done
 

@@ -32,9 +32,10 @@ def report(site: Site, run_id: str, approver: str | None = None) -> dict[str, An
         migrate(site.database, session)
         ledger = Ledger(session)
         run = ledger.existing_run(run_id)
-        store = site.open_store(run.policy.archive)
-        discard_losers(session, store, run_id)
-        around = circumstances(site, session, run, approver)
+        store = site.store_of(run.policy) if run.policy.archives else None
+        if store is not None:
+            discard_losers(session, store, run_id)
+        around = circumstances(site, session, run, approver or _approver_before(ledger, run))
         with session.transaction():
             Certificates(session).lock(run.policy.name)  # store and ledger get the same one, though a twin writes too
             text = _text(session, run, certificate_of(site, session, run, around))
@@ -68,6 +69,12 @@ def describe(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _approver_before(ledger: Ledger, run: Run) -> str | None:
+    """Give who triggered the run, as an earlier report has told."""
+    earlier = ledger.report_text(run.run_id)
+    return json.loads(earlier).get("approver") if earlier else None
+
+
 def _text(session: Any, run: Run, certificate: dict[str, Any]) -> str:
     """Give the run's latest certificate if it says the same, otherwise this one with its place in the chain."""
     certificates = Certificates(session)
@@ -78,9 +85,12 @@ def _text(session: Any, run: Run, certificate: dict[str, Any]) -> str:
     return json.dumps(complete, indent=2, ensure_ascii=False, sort_keys=True)
 
 
-def _leave(session: Any, store: Store, run: Run, written: dict[str, Any], text: str) -> str | None:
-    """Write the certificate beside the archive, and into the chain unless it is there; without chunks there is none."""
-    if not written["chunk_list"]:
+def _leave(session: Any, store: Store | None, run: Run, written: dict[str, Any], text: str) -> str | None:
+    """Write the certificate beside the archive, and into the chain unless it is there.
+
+    Without chunks, or without an archive, there is nothing to lay it beside: the ledger keeps it.
+    """
+    if store is None or not written["chunk_list"]:
         return None
     certificates, number = Certificates(session), written["certificate_number"]
     of_run = certificates.of_run(run.run_id)

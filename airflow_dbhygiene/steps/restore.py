@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from airflow_dbhygiene.databases.protocol import Restored
 from airflow_dbhygiene.errors import IllegalMove, NotFound
-from airflow_dbhygiene.ledger import Chunk, Ledger, ObjectReceipt, Run
+from airflow_dbhygiene.ledger import Chunk, Ledger, ObjectReceipt, Run, migrate
+from airflow_dbhygiene.ledger.erasures import Erasures
 from airflow_dbhygiene.ledger.ledger import RESTORE
 from airflow_dbhygiene.policy.names import TableName, parse_table_name
 from airflow_dbhygiene.steps.mask import refuse_to_restore
@@ -63,23 +64,35 @@ def restore(site: Site, wish: Wish) -> Restored:
 
     :returns: how many rows came back, and how many were left alone since their key exists again
     :raises NotFound: when the ledger has no such run or chunk
-    :raises IllegalMove: when the run was archived under a mask
+    :raises IllegalMove: when the run was archived under a mask, or rows were erased from its archive
     :raises SchemaChanged: when the target lacks an archived column, or changes rows on their way in
     """
     with site.database.session() as session:
         site.database.server(session)
+        migrate(site.database, session)
         ledger = Ledger(session)
         run = ledger.existing_run(wish.run_id)
         refuse_to_restore(run)
+        _refuse_erased(session, run)
         target = parse_table_name(wish.into) if wish.into else run.selection.table
         if wish.where is not None:
             site.database.check_condition(session, wish.where, "where")
+            site.database.try_condition(session, target, wish.where, "where")
         job = _Job(site, session, wish, run, target)
         chunks = _chosen(ledger.chunks(run.run_id), wish)
         if not wish.dry_run and target == run.selection.table:
             _protect(job)
         done = [batch for chunk in chunks for batch in _restore_chunk(job, chunk)]
         return _sum(done) if wish.dry_run else ledger.restored(wish.restore_id)
+
+
+def _refuse_erased(session: Any, run: Run) -> None:
+    if erased := Erasures(session).of_run(run.run_id):
+        message = (
+            f"rows of run {run.run_id} were erased from its archive on request ({erased[-1].reason}): it cannot be put "
+            f"back as it was. What is left is in {erased[-1].replaced_by} and its like: load it by hand."
+        )
+        raise IllegalMove(message)
 
 
 def _chosen(chunks: tuple[Chunk, ...], wish: Wish) -> list[Chunk]:
@@ -134,7 +147,7 @@ def _batches(job: _Job, receipt: ObjectReceipt, start: int, end: int) -> Iterato
     """Give an object's rows between two ordinals of the chunk, and the ordinal of the first."""
     if receipt.first_ordinal + receipt.rows <= start or receipt.first_ordinal >= end:
         return
-    with opened(job.site, job.site.open_store(job.run.policy.archive), job.run, receipt) as archived:
+    with opened(job.site, job.site.store_of(job.run.policy), job.run, receipt) as archived:
         first = receipt.first_ordinal
         for batch in archived.batches(_BATCH_ROWS):
             skip, stop = max(start - first, 0), min(end - first, batch.num_rows)

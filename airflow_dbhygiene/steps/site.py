@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from airflow_dbhygiene.errors import NotFound
+from airflow_dbhygiene.errors import IllegalMove, NotFound
+from airflow_dbhygiene.policy import Discard
 
 if TYPE_CHECKING:
     from airflow_dbhygiene.databases.protocol import Database
-    from airflow_dbhygiene.policy import ColdTable, Parquet
+    from airflow_dbhygiene.policy import ColdTable, Parquet, Policy
     from airflow_dbhygiene.stores.protocol import Store
 
 TELL_SECONDS = 5.0
@@ -36,6 +37,15 @@ class Site:
     open_store: Callable[[Parquet | ColdTable], Store]
     tell: Callable[[str], None] = print
     secret: Callable[[str], bytes] = _no_secret
+
+    def store_of(self, policy: Policy) -> Store:
+        """Open the store of a policy that archives.
+
+        :raises IllegalMove: when it discards
+        """
+        if isinstance(policy.archive, Discard):
+            raise IllegalMove(f"policy {policy.name!r} discards its rows: there is no archive of them.")
+        return self.open_store(policy.archive)
 
 
 def mebibytes(count: int) -> str:

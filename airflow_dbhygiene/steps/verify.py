@@ -36,6 +36,9 @@ def verify(site: Site, run_id: str, number: int) -> int:
     with site.database.session() as session:
         run = Ledger(session).existing_run(run_id)
         chunk = Ledger(session).chunk(run_id, number)
+        if not run.policy.archives:
+            site.tell(f"{chunk.label}: policy {run.policy.name} discards its rows; there is nothing to verify.")
+            return 0
         if chunk.state in (PLANNED, DAMAGED):
             raise IllegalMove(f"{chunk.label} is {chunk.state}: clear its archive task, which writes it.")
         if chunk.state != ARCHIVED:
@@ -84,7 +87,7 @@ def opened(site: Site, store: Store, run: Run, receipt: ObjectReceipt, *, compar
 
 
 def _verify_objects(site: Site, session: Any, run: Run, chunk: Chunk) -> int:
-    store = site.open_store(run.policy.archive)
+    store = site.store_of(run.policy)
     receipts = Ledger(session).objects(chunk)
     progress = Progress(site.tell, f"verify {chunk.label}", chunk.archived_rows or 0)
     if sum(receipt.rows for receipt in receipts) != chunk.archived_rows:
@@ -99,7 +102,7 @@ def _verify_objects(site: Site, session: Any, run: Run, chunk: Chunk) -> int:
 
 def _protect_objects(site: Site, session: Any, run: Run, chunk: Chunk) -> None:
     """Lock what has won and is sound, before any row goes: a loser could not be removed any more."""
-    store = site.open_store(run.policy.archive)
+    store = site.store_of(run.policy)
     for receipt in Ledger(session).objects(chunk):
         store.protect(receipt.name)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_dbhygiene.errors import ArchiveDamaged, NotFound
 from airflow_dbhygiene.ledger import Chunk, Ledger, ObjectReceipt, Run
 from airflow_dbhygiene.ledger.certificates import Certificate, Certificates
+from airflow_dbhygiene.ledger.erasures import Erasure, Erasures
 from airflow_dbhygiene.ledger.moves import PURGED, PURGING, VERIFIED
 from airflow_dbhygiene.steps.verify import opened
 
@@ -40,11 +41,14 @@ class Verified:
     objects: int = 0
     rows: int = 0
     bytes: int = 0
+    rows_erased: int = 0
     findings: list[Finding] = field(default_factory=list)
 
     def describe(self) -> str:
         """Write it for a person."""
         read = f"{self.runs} runs, {self.certificates} certificates, {self.objects} objects, {self.rows:,} rows read"
+        if self.rows_erased:
+            read += f", {self.rows_erased:,} rows erased on request"
         if not self.findings:
             return f"{read}: all is as it was written."
         return "\n".join([f"{read}: {len(self.findings)} faults.", *map(_line, self.findings)])
@@ -70,7 +74,8 @@ def verify_archive(site: Site, *, policy: str | None = None, run_id: str | None 
         chain = Certificates(session).chain(runs[0].policy.name)
         if run_id is None:
             found.findings.extend(_broken_links(chain))
-        for run in runs:
+        archived = [run for run in runs if run.policy.archives]
+        for run in archived or runs:  # that a policy has no archive at all is told
             _verify_run(site, session, run, found)
     return found
 
@@ -108,7 +113,9 @@ def verify_store(store: Store, certificate_sha256: str | None = None) -> Verifie
 
 
 def _verify_run(site: Site, session: Any, run: Run, found: Verified) -> None:
-    ledger, store = Ledger(session), site.open_store(run.policy.archive)
+    if not run.policy.archives:
+        return
+    ledger, store = Ledger(session), site.store_of(run.policy)
     chunks = ledger.chunks(run.run_id)
     receipts = [receipt for chunk in chunks for receipt in ledger.objects(chunk)]
     certificates = Certificates(session).of_run(run.run_id)
@@ -117,19 +124,30 @@ def _verify_run(site: Site, session: Any, run: Run, found: Verified) -> None:
     if certificates:
         text = ledger.report_text(run.run_id) or ""
         found.findings.extend(_contradictions(run, certificates[-1], text, chunks, receipts))
+    erasures = Erasures(session).of_run(run.run_id)
     for chunk in chunks:
-        found.findings.extend(_chunk_faults(site, store, run, chunk, ledger.objects(chunk), found))
+        found.findings.extend(_chunk_faults(site, store, run, chunk, ledger.objects(chunk), erasures, found))
 
 
 def _chunk_faults(  # noqa: PLR0913, PLR0917 - what is compared, and where it is counted
-    site: Site, store: Store, run: Run, chunk: Chunk, receipts: tuple[ObjectReceipt, ...], found: Verified
+    site: Site,
+    store: Store,
+    run: Run,
+    chunk: Chunk,
+    receipts: tuple[ObjectReceipt, ...],
+    erasures: tuple[Erasure, ...],
+    found: Verified,
 ) -> Iterator[Finding]:
     archived = sum(each.rows for each in receipts)
+    erased = {each.name: each for each in erasures}
     if archived != (chunk.archived_rows or 0):
         yield Finding(run.run_id, chunk.label, f"its objects hold {archived} rows, {chunk.archived_rows} were archived")
     for receipt in receipts:
         site.tell(f"verify-archive: {receipt.name}")
         try:
+            if erasure := erased.get(receipt.name):
+                _verify_replacement(store, asdict(erasure), receipt.rows, found)
+                continue
             with opened(site, store, run, receipt) as read:
                 _count(found, read.rows, receipt.bytes)
             if chunk.state in _LOCKED and (fault := store.unprotected(receipt.name)):
@@ -191,14 +209,29 @@ def _contradictions(
 
 def _verify_told(store: Store, said: dict[str, Any], found: Verified) -> None:
     """Compare a run's objects with what its certificate says of them."""
+    erased = {each["name"]: each for each in said["erasures"]}
     for entry in (each for chunk in said["chunk_list"] for each in chunk["objects"]):
         try:
+            if erasure := erased.get(entry["name"]):
+                _verify_replacement(store, erasure, entry["rows"], found)
+                continue
             with store.fetch(entry["name"], entry["sha256"], entry["bytes"]) as archived:
                 _count(found, archived.rows, entry["bytes"])
                 if archived.rows != entry["rows"] or archived.notes.get("run") != said["run"]:
                     found.findings.append(Finding(said["run"], entry["name"], "it is another object's content"))
         except ArchiveDamaged as damage:
             found.findings.append(Finding(said["run"], entry["name"], str(damage)))
+
+
+def _verify_replacement(store: Store, erasure: dict[str, Any], rows: int, found: Verified) -> None:
+    """Compare what took the place of an object, after rows were erased from it, with the record of that."""
+    with store.fetch(erasure["replaced_by"], erasure["sha256"], erasure["bytes"]) as archived:
+        _count(found, archived.rows, erasure["bytes"])
+        if archived.rows != rows - erasure["rows_erased"]:
+            raise ArchiveDamaged(
+                f"{erasure['replaced_by']} holds {archived.rows} of {rows} rows, which is not what was left."
+            )
+    found.rows_erased += erasure["rows_erased"]
 
 
 def _count(found: Verified, rows: int, size: int) -> None:

@@ -12,8 +12,10 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
-from airflow_dbhygiene.errors import ArchiveDamaged, PlanRefused, RowsLocked
+from airflow_dbhygiene.connections import open_site
+from airflow_dbhygiene.errors import ArchiveDamaged, NotFound, PlanRefused, PolicyInvalid, RowsLocked
 from airflow_dbhygiene.ledger import Ledger
 from airflow_dbhygiene.policy import ColdTable, Policy
 from airflow_dbhygiene.steps.archive import archive
@@ -22,8 +24,9 @@ from airflow_dbhygiene.steps.purge import purge
 from airflow_dbhygiene.steps.report import report
 from airflow_dbhygiene.steps.restore import Wish, restore
 from airflow_dbhygiene.steps.verify import verify
-from tests.job import Job
+from tests.job import EVENTS, STALE_EVENTS, Job
 from tests.mysql_job import MySqlJob
+from tests.servers.mysql import MySqlServer
 
 ROWS = 3 * 200
 """Stale rows of a small table: three chunks of two objects each."""
@@ -78,7 +81,7 @@ class Stage:
 
 
 ENGINES = ("postgres", "mariadb", "mysql")
-PLACES = [(engine, beside) for engine in ENGINES for beside in (True, False)]
+PLACES = [*((engine, True) for engine in ENGINES), ("postgres", False), ("mysql", False)]
 
 
 @pytest.fixture(params=PLACES, ids=[f"{engine}-{'beside' if beside else 'elsewhere'}" for engine, beside in PLACES])
@@ -341,3 +344,73 @@ def test_the_certificate_lies_beside_the_archive(stage: Stage) -> None:
     assert (kept["run"], kept["store"]) == (certificate["run"], stage.policy().archive.address)
     notes = json.loads(texts[certificate["chunk_list"][0]["objects"][0]["name"]])
     assert (notes["run"], notes["chunk"], notes["first_ordinal"]) == (certificate["run"], "1", "0")
+
+
+def test_another_engine_is_refused(
+    mysql_by_flavour: Callable[[str], MySqlServer], database: str, tmp_path: Path
+) -> None:
+    """By the plan: MySQL is not MariaDB; and when it is opened: neither is PostgreSQL. Parquet is named as the way."""
+    home, there = mysql_by_flavour("mariadb"), mysql_by_flavour("mysql")
+    name = f"cold_{secrets.token_hex(4)}"
+    job = MySqlJob(folder=tmp_path, parameters=home.create_database(name), servers={"there": there.parameters()})
+    for statement in _MYSQL:
+        job.execute(statement)
+    with pytest.raises(PlanRefused, match=r"is on mysql, and the table on mariadb: .* Parquet"):
+        job.plan(job.policy(archive=ColdTable("there@cold.events")))
+    home.drop_database(name)
+
+    addresses = {each: connection_of(each, database, there) for each in ("pg", "my")}
+    with pytest.MonkeyPatch.context() as patch:
+        for conn_id, address in addresses.items():
+            patch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", address)
+        site = open_site("pg", print)
+        with pytest.raises(PolicyInvalid, match=r"is on mysql, and the table .* on postgresql: .*Parquet"):
+            site.open_store(ColdTable("my@cold.events"))
+        for place in ("cold.events", "pg@cold.events"):
+            assert site.open_store(ColdTable(place)).beside is not None
+        with pytest.raises(NotFound, match="Airflow knows no such connection"):
+            site.open_store(ColdTable("nowhere@cold.events"))
+
+
+def connection_of(conn_id: str, dsn: str, server: MySqlServer) -> str:
+    """Write an Airflow connection as JSON."""
+    known = conninfo_to_dict(dsn) if conn_id == "pg" else server.parameters()
+    return json.dumps(
+        {
+            "conn_type": "postgres" if conn_id == "pg" else "mysql",
+            "host": known["host"],
+            "port": int(known["port"]),
+            "login": known["user"],
+            "password": known["password"],
+            "schema": known.get("dbname", ""),
+        }
+    )
+
+
+def test_missing_rights_are_named(database: str, tmp_path: Path) -> None:
+    """Each refusal holds the statement that grants what is missing, and with all of them the job runs."""
+    job = Job(database, tmp_path)
+    job.execute(EVENTS)
+    role = f"archivist_{secrets.token_hex(4)}"
+    job.execute(
+        f"CREATE ROLE {role} LOGIN PASSWORD 'x'; GRANT SELECT, DELETE, UPDATE (id) ON events TO {role};"
+        f" CREATE SCHEMA dbhygiene AUTHORIZATION {role}"
+    )
+    job.connect = lambda: psycopg.connect(database, user=role, password="x")  # noqa: S106 - of a test's role
+    policy = job.policy(archive=ColdTable("cold.events"), reclaim="none")
+    try:
+        with pytest.raises(PlanRefused, match=rf"CREATE SCHEMA \"cold\" AUTHORIZATION {role};"):
+            job.plan(policy)
+        job.execute("CREATE SCHEMA cold")
+        with pytest.raises(PlanRefused, match=rf"GRANT USAGE, CREATE ON SCHEMA \"cold\" TO {role};"):
+            job.plan(policy)
+        job.execute(f"GRANT USAGE ON SCHEMA cold TO {role}")
+        with pytest.raises(PlanRefused, match=rf"GRANT CREATE ON SCHEMA \"cold\" TO {role};"):
+            job.plan(policy)
+        job.execute(f"GRANT CREATE ON SCHEMA cold TO {role}")
+        assert job.run(policy)["rows_purged"] == STALE_EVENTS
+        job.execute("ALTER TABLE cold.events OWNER TO CURRENT_USER; ALTER TABLE events ADD COLUMN extra int")
+        with pytest.raises(PlanRefused, match=r"GRANT SELECT, INSERT, DELETE ON \"cold\"\.\"events\" TO"):
+            job.plan(policy.model_copy(update={"name": "later"}))
+    finally:
+        job.execute(f"REASSIGN OWNED BY {role} TO CURRENT_USER; DROP OWNED BY {role}; DROP ROLE {role}")

@@ -10,12 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet as pq
 
-from airflow_dbhygiene.errors import NotFound
+from airflow_dbhygiene.errors import IllegalMove, NotFound
 from airflow_dbhygiene.steps.archive import archive
+from airflow_dbhygiene.steps.erase import ErasureWish, erase
 from airflow_dbhygiene.steps.hold import HoldWish, place_hold
 from airflow_dbhygiene.steps.report import describe, report
+from airflow_dbhygiene.steps.restore import Wish, restore
 from airflow_dbhygiene.steps.verify_archive import Verified, verify_archive, verify_store
 from airflow_dbhygiene.version import VERSION
 from tests.job import AS_OF, STALE_EVENTS, Job, window_of
@@ -220,3 +224,24 @@ def _put_back(job: Job, table: str) -> None:
     same = " AND ".join(f"k.{key} = t.{key}" for key in keys[table])
     sets = ", ".join(f"{name} = (SELECT {name} FROM kept_{table} k WHERE {same})" for name in names)
     job.execute(f"UPDATE dbhygiene.{table} AS t SET {sets}")
+
+
+def test_a_persons_rows_are_erased_from_the_archive(events_job: Job) -> None:
+    """They are in no object any more; the rest is as it was; certificates and verify-archive tell of it."""
+    runs = three_runs(events_job)
+    with pytest.raises(NotFound, match="typo"):
+        erase(events_job.site, ErasureWish("typo", (("1",),), "request 17", "dpo"))
+    keys = (("5",), ("2999",), ("9000",))
+    assert erase(events_job.site, ErasureWish("events", keys, "request 17", "dpo")) == 2
+    assert erase(events_job.site, ErasureWish("events", keys, "request 17", "dpo")) == 0
+    assert erase(events_job.site, ErasureWish("events", (("6",),), "request 18", "dpo")) == 1
+    rows = pa.concat_tables(pq.read_table(path, partitioning=None) for path in events_job.folder.rglob("*.parquet"))
+    assert sorted(rows.column("id").to_pylist()) == [n for n in range(STALE_EVENTS) if n not in (5, 6, 2_999)]
+    for found in (verify_archive(events_job.site, policy="events"), verify_store(events_job.store())):
+        assert (found.rows, found.rows_erased, found.findings) == (STALE_EVENTS - 3, 3, [])
+    last = report(events_job.site, runs[0]["run"])
+    assert (last["restorable"], [each["reason"] for each in last["erasures"]]) == (False, ["request 17", "request 18"])
+    with pytest.raises(IllegalMove, match=r"erased from its archive on request \(request 18\)"):
+        restore(events_job.site, Wish(runs[0]["run"], "back"))
+    (events_job.folder / last["erasures"][-1]["replaced_by"]).unlink()
+    _assert_found(verify_archive(events_job.site, policy="events"), r"erased-2\.parquet is missing")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import MySQLdb
 import pytest
+from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_dbhygiene.databases.mysql import reclaim as mysql_reclaim
 from airflow_dbhygiene.errors import PolicyInvalid, StatementTimedOut
+from airflow_dbhygiene.operators import ReclaimOperator
 from airflow_dbhygiene.policy import Guard
 from airflow_dbhygiene.steps.reclaim import Reclaimed, reclaim
 from tests.mysql_job import EVENTS, MySqlJob
@@ -194,6 +197,22 @@ def test_a_failure_that_the_server_only_tells_of_is_none_of_success(job: MySqlJo
     assert job.one("SELECT count(*) FROM events") == 10_000
 
 
+def test_a_copy_that_is_left_out_is_no_green_task(job: MySqlJob) -> None:
+    """The task is skipped with the reason, and its figures are kept; a copy that was made is told."""
+    context: Any = {"ti": SimpleNamespace(xcom_push=lambda key, value: kept.update({key: value}))}
+    kept: dict[str, Any] = {}
+    for room, skipped in ((10**6, True), (ROOM, False)):
+        certificate = job.run(optimizing(job, room, name=f"with_{room}", restored="purge"))
+        operator = ReclaimOperator(task_id="reclaim", conn_id="my", run=certificate["run"])
+        if skipped:
+            with pytest.raises(AirflowSkipException, match="Not optimized: the copy may take"):
+                operator.run_step(job.site, context)
+            assert kept["reclaimed"]["action"] == "analyze"
+            job.execute("UPDATE events SET at = '2023-01-01' WHERE id BETWEEN 3000 AND 6000")
+        else:
+            assert operator.run_step(job.site, context)["action"] == "optimize"
+
+
 def test_room_must_be_named() -> None:
     """No server of the family tells over SQL how much disk is free: whoever wants a copy must know."""
     with pytest.raises(PolicyInvalid, match=r"say by guard\.max_optimize_bytes"):
@@ -202,5 +221,5 @@ def test_room_must_be_named() -> None:
 
 def test_growth_is_no_gift() -> None:
     """A table that others filled meanwhile has given nothing back."""
-    done = Reclaimed("optimize", "", {"disk_bytes": 10.0}, {"disk_bytes": 30.0}, 0.1)
+    done = Reclaimed("optimize", "", {"disk_bytes": 10.0}, {"disk_bytes": 30.0}, 0.1, 5)
     assert done.bytes_given_back == -20

@@ -246,6 +246,7 @@ def lay_out(server: PostgresServer, source: str, name: str) -> str:
             text = b"".join(rows)
         columns = ", ".join(row[0] for row in full.execute(_COLUMNS).fetchall())
     with psycopg.connect(dsn, autocommit=True) as small:
+        small.execute("CREATE SCHEMA cold")
         small.execute(f"CREATE TABLE flights ({columns}, PRIMARY KEY (id))")
         small.execute("CREATE INDEX flights_time_hour_id ON flights (time_hour, id)")
         with small.cursor().copy("COPY flights FROM STDIN") as loading:

@@ -96,9 +96,6 @@ def opened(variant: str, request: pytest.FixtureRequest, folder: Path) -> Iterat
 def _postgres(_: str, request: pytest.FixtureRequest, folder: Path, *, cold: bool) -> Iterator[Theatre]:
     server = request.getfixturevalue("postgres")
     dsn = drop_and_copy(server, "rehearsal", request.getfixturevalue("few_flights"))
-    if cold:
-        with psycopg.connect(dsn, autocommit=True) as connection:
-            connection.execute("CREATE SCHEMA cold")
     yield PostgresTheatre(server, folder, Stage(dsn, folder / "rehearsal", _policy(POLICY.table, cold=cold)))
     with psycopg.connect(server.dsn(), autocommit=True) as connection:
         names = connection.execute(

@@ -53,6 +53,7 @@ class MySqlConfig:
             "socket": str(self.data_dir.with_name("socket")),
             "pid-file": str(self.data_dir.with_name("pid")),
             "init-file": str(self.init_file),
+            "tmpdir": str(self.tmp_dir),
         }
         own = {"skip-name-resolve": "1"} if self.flavour == MARIADB else {}
         options = {**FAST, **own, **self.settings, **fixed}
@@ -62,6 +63,11 @@ class MySqlConfig:
     def init_file(self) -> Path:
         """The statements that each start runs: they set the password."""
         return self.data_dir.with_name("init.sql")
+
+    @property
+    def tmp_dir(self) -> Path:
+        """The server's own folder for temporary tables: a MariaDB that starts removes all that it finds there."""
+        return self.data_dir.with_name("tmp")
 
     @property
     def log(self) -> Path:
@@ -100,6 +106,8 @@ class MySqlServer:
         (data_dir / "auto.cnf").unlink(missing_ok=True)  # or all servers would be one and the same
         config = MySqlConfig(cls.flavour, free_port(), data_dir, dict(settings), secrets.token_hex(16))
         _write_init_file(config)
+        config.tmp_dir.mkdir()
+        hand_over(config.tmp_dir)
         return cls(config, owned)._started()
 
     @property

@@ -9,6 +9,7 @@ NO_CHUNK = {"chunk.archive": "skipped", "chunk.verify": "skipped", "chunk.purge"
 STALE_ROWS = {
     "nothing_stale": 0,
     "zero_chunks": 0,
+    "discarded": ROWS,
     "hurried": ROWS,
     "refused": ROWS,
     "referenced": ROWS,
@@ -28,7 +29,7 @@ def runs(lab: Lab) -> dict[str, str]:
     for name in ("hurried", "referenced", "store_gone"):
         lab.pause(name)
     lab.install_scenario("outcomes.py")
-    return {name: lab.start(_dag(name)) for name in ("nothing_stale", "zero_chunks", "hurried", "refused")}
+    return {name: lab.start(_dag(name)) for name in ("nothing_stale", "zero_chunks", "discarded", "hurried", "refused")}
 
 
 def test_nothing_stale_is_green_and_the_report_says_so(lab: Lab, runs: dict[str, str]) -> None:
@@ -49,6 +50,16 @@ def test_zero_chunks_are_a_run_with_a_certificate(lab: Lab, runs: dict[str, str]
     assert lab.states(dag, run) == {**done, **NO_CHUNK}
     certificate = lab.client.xcom(dag, run, "report")
     assert (certificate["state"], certificate["chunks"], certificate["rows_stale"]) == ("done", 0, 0)
+
+
+def test_a_policy_that_discards_has_no_archive_task(lab: Lab, runs: dict[str, str]) -> None:
+    """Its chunks are purged, and the report says that nothing was kept."""
+    dag, run = _dag("discarded"), runs["discarded"]
+    assert lab.finish(dag, run).state == "success"
+    assert not {"chunk.archive", "chunk.verify"} & lab.states(dag, run).keys()
+    certificate = lab.client.xcom(dag, run, "report")
+    assert (certificate["rows_purged"], certificate["rows_archived"], certificate["restorable"]) == (ROWS, 0, False)
+    assert "made anew every hour" in lab.client.log(dag, run, "plan")
 
 
 def test_plan_that_is_refused_fails_at_once_and_names_the_fix(lab: Lab, runs: dict[str, str]) -> None:

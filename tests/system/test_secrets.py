@@ -1,13 +1,11 @@
 """Passwords stay where they belong. It comes last, and looks at what all other system tests have left behind."""
 
-import base64
-import json
 import subprocess
 from collections.abc import Iterator
-from urllib.parse import quote, quote_plus
 
 import pytest
 
+from tests.secret_forms import forms_of
 from tests.system.lab import PASSWORD, Lab
 
 DAG = "hygiene_secretive"
@@ -32,7 +30,7 @@ def test_no_secret_is_in_what_runs_leave_behind(lab: Lab, run: str) -> None:
     assert "metadata" in _holders(searched, b"secretive-")
     assert any(name.endswith("certificate.json") for name in searched)
     for secret in (PASSWORD, lab.s3.secret_key):
-        for form in _forms(secret):
+        for form in forms_of(secret):
             assert not _holders(searched, form)
 
 
@@ -51,10 +49,3 @@ def _left_behind(lab: Lab) -> Iterator[tuple[str, bytes]]:
     for name, database in (("metadata", "airflow"), ("ledger", "lab")):
         command = [lab.postgres.programs / "pg_dump", "--inserts", lab.postgres.dsn(database)]
         yield name, subprocess.run(command, capture_output=True, check=True).stdout
-
-
-def _forms(secret: str) -> list[bytes]:
-    """Return a secret as it is, as an URL and JSON spell it, and what its base64 holds wherever it begins."""
-    spelled = [secret, quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1]]
-    encoded = [base64.b64encode(b"x" * before + secret.encode())[4 * (before > 0) : -4] for before in range(3)]
-    return [*(text.encode() for text in spelled), *encoded]

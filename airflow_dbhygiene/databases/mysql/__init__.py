@@ -15,6 +15,7 @@ from airflow_dbhygiene.databases.mysql import (
     reclaim,
     restore,
     rows,
+    stale,
     walk,
 )
 from airflow_dbhygiene.databases.mysql.cold import MySqlColdTables
@@ -64,6 +65,8 @@ class MySqlDatabase:
     encode_keys = staticmethod(rows.encode_keys)
     delete = staticmethod(purge.delete)
     delete_carefully = staticmethod(purge.delete_carefully)
+    delete_stale = staticmethod(stale.delete_stale)
+    stale_left = staticmethod(stale.stale_left)
     restore_rows = staticmethod(restore.restore_rows)
     measures = clutter.MEASURES
     measure = staticmethod(clutter.measure)

@@ -181,9 +181,8 @@ def _columns(session: MySqlSession, policy: Policy) -> tuple[tuple[Column, ...],
         form = form_of(column)
         if form is None or (kind_of(column) == "enum" and re.search(r"\((.*,)?''[,)]", column.type)):
             refusals.append(f"column {column_name} has type {column.type}, whose values cannot be archived exactly.")
-        # A cold table takes every zero date that the table has; whatever reads it must, too.
-        textual = column_name in as_text or (isinstance(policy.archive, ColdTable) and kind_of(column) in MOMENTS)
-        columns.append(replace(column, form="text" if textual else form or "text"))
+        odd_values = kind_of(column) in MOMENTS and isinstance(policy.archive, ColdTable)  # the zero date
+        columns.append(replace(column, form="text" if odd_values or column_name in as_text else form or "text"))
     return tuple(columns), tuple(refusals)
 
 

@@ -58,7 +58,7 @@ SELECT CONVERT(CONVERT(CAST(%s AS BINARY) USING filename) USING utf8mb4),
 
 FUNCTIONS: Final = """
 SELECT routine_name FROM information_schema.routines
-WHERE routine_type = 'FUNCTION' AND is_deterministic = 'NO' AND routine_name IN ({marks}) ORDER BY 1
+WHERE routine_type = 'FUNCTION' AND routine_name IN ({marks}) ORDER BY 1
 """
 
 FINGERPRINT: Final = """

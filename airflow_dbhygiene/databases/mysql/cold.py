@@ -124,21 +124,16 @@ class MySqlColdTables:
 
     @staticmethod
     def delete(session: MySqlSession, selection: Selection, copied: Copied, held: str | None) -> int:
-        """Delete what is stale, not held, and identical to its copy, byte for byte.
-
-        The copy's columns have other names here, since conditions call the table's by theirs alone.
-        """
+        """Lock, without waiting, what is stale, not held, and identical to its copy; delete it if that is all."""
         table = spelled(selection.table)
-        renamed = ", ".join(
-            f"{quoted(column.name)} AS _dbhygiene_{place}" for place, column in enumerate(selection.columns)
-        )
-        rows = f"(SELECT {renamed} FROM {spelled(copied.table)} WHERE {_lies(copied)}) AS {_COPIED}"
-        condition = (
-            f"{_renamed_keys(selection, table)} WHERE {_renamed_same(selection, table)}"
-            f" AND ({selection.predicate}) AND ({held or 'FALSE'}) IS NOT TRUE"
-        )
         with session.limited(_MOST_SECONDS):
-            return session.change(f"DELETE {table} FROM {rows} STRAIGHT_JOIN {table} ON {condition}")
+            identical = int(session.execute(_lock_identical(session, selection, copied, held))[0][0])
+            if identical != copied.rows:
+                return identical
+            return session.change(
+                f"DELETE {table} FROM {spelled(copied.table)} AS {_COPIED} STRAIGHT_JOIN {table}"
+                f" ON {_keys(selection, f'{table}.')} WHERE {_lies(copied, f'{_COPIED}.')}"
+            )
 
     @staticmethod
     def discard(session: MySqlSession, copied: Copied, rows: int) -> int:
@@ -211,6 +206,19 @@ def _keys(selection: Selection, hot: str) -> str:
 
 def _same(selection: Selection, hot: str) -> str:
     return " AND ".join(_equal(column, hot, column, f"{_COPIED}.") for column in selection.columns)
+
+
+def _lock_identical(session: MySqlSession, selection: Selection, copied: Copied, held: str | None) -> str:
+    """The copy's columns have other names here, since conditions call the table's by theirs alone."""
+    table = spelled(selection.table)
+    renamed = (f"{quoted(column.name)} AS _dbhygiene_{place}" for place, column in enumerate(selection.columns))
+    hot_alone = "" if session.flavour.mariadb else f" OF {quoted(selection.table.table)}"
+    return (
+        f"SELECT count(*) FROM (SELECT {', '.join(renamed)} FROM {spelled(copied.table)} WHERE {_lies(copied)})"
+        f" AS {_COPIED} STRAIGHT_JOIN {table} ON {_renamed_keys(selection, table)}"
+        f" WHERE {_renamed_same(selection, table)} AND ({selection.predicate}) AND ({held or 'FALSE'}) IS NOT TRUE"
+        f" FOR UPDATE{hot_alone} NOWAIT"
+    )
 
 
 def _renamed_keys(selection: Selection, table: str) -> str:

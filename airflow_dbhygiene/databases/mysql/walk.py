@@ -52,7 +52,13 @@ def predicate(session: MySqlSession, policy: Policy, facts: Facts, window: Windo
     return text
 
 
-def choose_walk(session: MySqlSession, policy: Policy, facts: Facts, stale_fraction: float) -> tuple[str, ...]:
+def choose_walk(
+    session: MySqlSession,
+    policy: Policy,
+    facts: Facts,
+    condition: str,  # noqa: ARG001 - the protocol's own parameter
+    stale_fraction: float,
+) -> tuple[str, ...]:
     """Choose (age, key) where an index leads with these columns, else key.
 
     By key, too, where many rows are stale: InnoDB keeps them in that order, and along any other each is a jump.
@@ -157,17 +163,20 @@ def compare(selection: Selection, operator: str, place: Bound) -> str:
 def checked(session: MySqlSession, text: str, where: str) -> str:
     """Take a user's SQL condition after it has been parsed, and its functions looked up.
 
-    :raises PolicyInvalid: unless it is one boolean expression without clocks and volatile functions
+    :raises PolicyInvalid: unless it is one boolean expression without clocks, volatile and stored functions
     """
     functions = check_predicate(text, dialect="mysql", where=where)
-    if volatile := sorted(functions & _VOLATILE) or _stored(session, functions):
+    if volatile := sorted(functions & _VOLATILE):
         message = f"{where}: function {volatile[0]} is volatile: it could answer differently, or change data."
+        raise PolicyInvalid(message)
+    if stored := _stored(session, functions):
+        message = f"{where}: function {stored[0]} is stored in the server, and could do anything, whatever it declares."
         raise PolicyInvalid(message)
     return f"\n{text}\n"
 
 
 def _stored(session: MySqlSession, functions: frozenset[str]) -> list[str]:
-    """Name the stored functions among these that are not declared deterministic."""
+    """Name the stored functions among these: that one is DETERMINISTIC, or changes no data, is its author's word."""
     if not functions:
         return []
     statement = catalog_sql.FUNCTIONS.format(marks=", ".join(["%s"] * len(functions)))

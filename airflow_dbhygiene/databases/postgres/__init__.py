@@ -17,6 +17,7 @@ from airflow_dbhygiene.databases.postgres import (
     reclaim,
     restore,
     rows,
+    stale,
     walk,
 )
 from airflow_dbhygiene.databases.postgres.cold import PostgresColdTables
@@ -62,6 +63,8 @@ class PostgresDatabase:
     encode_keys = staticmethod(pairs.encode_keys)
     delete = staticmethod(purge.delete)
     delete_carefully = staticmethod(purge.delete_carefully)
+    delete_stale = staticmethod(stale.delete_stale)
+    stale_left = staticmethod(stale.stale_left)
     restore_rows = staticmethod(restore.restore_rows)
     measures = clutter.MEASURES
     measure = staticmethod(clutter.measure)

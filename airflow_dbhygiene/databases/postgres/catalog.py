@@ -10,7 +10,7 @@ from psycopg import sql
 
 from airflow_dbhygiene.databases.postgres import catalog_sql
 from airflow_dbhygiene.databases.postgres.reclaim import NO_OPTIMIZE
-from airflow_dbhygiene.databases.postgres.types import TypeFact, form_of, holds_more_than_arrow
+from airflow_dbhygiene.databases.postgres.types import TypeFact, form_of
 from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Column, Facts, Server
 from airflow_dbhygiene.errors import NotFound, ReadOnlyServer
 from airflow_dbhygiene.policy.model import ColdTable
@@ -120,8 +120,8 @@ def _columns(session: PostgresSession, oid: int, policy: Policy) -> tuple[tuple[
         form = form_of(facts, precision, scale)
         if form is None:
             refusals.append(f"column {name} has type {spelled}, whose values cannot be archived exactly.")
-        # A cold table takes every value that the table has; whatever reads it must, too.
-        textual = name in as_text or (isinstance(policy.archive, ColdTable) and holds_more_than_arrow(facts[0]))
+        odd_values = form == "decimal" or spelled.startswith(("date", "timestamp"))  # NaN, infinite dates
+        textual = name in as_text or (odd_values and isinstance(policy.archive, ColdTable))
         columns.append(Column(name, spelled, "text" if textual else form or "text"))
     return tuple(columns), tuple(refusals)
 

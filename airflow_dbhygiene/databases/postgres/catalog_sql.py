@@ -150,12 +150,6 @@ WHERE n.nspname = %(schema)s AND c.relname = %(table)s
 ORDER BY ic.relname
 """
 
-CORRELATIONS: Final[LiteralString] = """
-SELECT attname, correlation
-FROM pg_catalog.pg_stats
-WHERE schemaname = %(schema)s AND tablename = %(table)s AND attname = ANY(%(columns)s) AND NOT inherited
-"""
-
 DELETE_TRIGGERS: Final[LiteralString] = (
     _TREE
     + """

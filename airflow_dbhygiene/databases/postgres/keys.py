@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from psycopg import sql
 
 from airflow_dbhygiene.databases.postgres import catalog, catalog_sql
 from airflow_dbhygiene.databases.protocol import Column
-from airflow_dbhygiene.errors import NotFound, StatementFailed
+from airflow_dbhygiene.errors import HygieneError, NotFound, PolicyInvalid, StatementFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from airflow_dbhygiene.databases.postgres.session import PostgresSession
     from airflow_dbhygiene.policy.names import TableName
@@ -41,16 +41,60 @@ def keys_condition(columns: Sequence[Column], keys: Sequence[Sequence[str]]) -> 
 
 
 def try_condition(session: PostgresSession, table: TableName, condition: str, where: str) -> None:
-    """Let the server read a condition without running it, so that its fault is named before anything happens.
+    """Let the server read a user's condition without running it, so that its fault is named before anything happens.
+
+    Names alone do not tell which functions stand behind operators, casts and ``(row).function``: the server tells of a
+    view, which is gone again at once, on which functions it depends.
 
     :param where: names the condition in the error
+    :raises PolicyInvalid: when a function behind it is volatile
     """
-    statement = sql.SQL("EXPLAIN SELECT 1 FROM {} WHERE {}")
+    values = {"table": sql.Identifier(table.schema, table.table), "condition": sql.SQL(condition)}
+    try:
+        volatile = _volatile(session, values)
+    except (StatementFailed, NotFound) as error:
+        raise _rejected(error, where) from error
+    if volatile:
+        message = f"{where}: function {volatile[0]} is volatile: it could answer differently, or change data."
+        raise PolicyInvalid(message)
+    explain_condition(session, table, condition, where)
+
+
+def explain_condition(session: PostgresSession, table: TableName, condition: str, where: str) -> None:
+    """Let the server read a condition of our own making, which writes nothing."""
+    values = {"table": sql.Identifier(table.schema, table.table), "condition": sql.SQL(condition)}
     try:
         with session.transaction():
-            session.execute(statement.format(sql.Identifier(table.schema, table.table), sql.SQL(condition)))
+            session.execute(sql.SQL("EXPLAIN SELECT 1 FROM {table} WHERE {condition}").format(**values))
     except (StatementFailed, NotFound) as error:
-        raise type(error)(f"{where}: the server rejects its condition: {error}") from error
+        raise _rejected(error, where) from error
+
+
+def _rejected(error: StatementFailed | NotFound, where: str) -> HygieneError:
+    return type(error)(f"{where}: the server rejects its condition: {error}")
+
+
+def _volatile(session: PostgresSession, values: Mapping[str, sql.Composable]) -> list[str]:
+    found: list[str] = []
+    with session.transaction():
+        session.execute(_VIEW.format(**values))
+        found.extend(str(row[0]) for row in session.execute(_VOLATILE))
+        session.execute("DROP VIEW pg_temp._dbhygiene_condition")
+    return found
+
+
+_VIEW: Final = sql.SQL("CREATE TEMPORARY VIEW _dbhygiene_condition AS SELECT 1 AS one FROM {table} WHERE {condition}")
+_VOLATILE: Final = """
+SELECT DISTINCT p.oid::pg_catalog.regprocedure::text
+FROM pg_catalog.pg_rewrite r
+JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.objid = r.oid
+LEFT JOIN pg_catalog.pg_operator o
+  ON d.refclassid = 'pg_catalog.pg_operator'::pg_catalog.regclass AND o.oid = d.refobjid
+JOIN pg_catalog.pg_proc p
+  ON p.oid = CASE WHEN d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass THEN d.refobjid ELSE o.oprcode END
+WHERE r.ev_class = pg_catalog.to_regclass('pg_temp._dbhygiene_condition') AND p.provolatile = 'v'
+ORDER BY 1
+"""
 
 
 def _literal(column: Column, value: str) -> sql.Composed:

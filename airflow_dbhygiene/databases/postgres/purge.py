@@ -30,9 +30,8 @@ def delete(session: PostgresSession, selection: Selection, rows: pa.Table, held:
     :param rows: the batch's archived keys and versions, in the order of the walk
     :param held: condition of the rows that a legal hold protects
     """
-    session.execute(_BEFORE_A_DEADLOCK)
-    deleted = tuple(cells or b"" for cells in session.execute_binary(_range(selection, rows, held))[0])
-    session.execute("SELECT pg_catalog.set_config('statement_timeout', '0', true)")
+    with session.before_a_deadlock():
+        deleted = tuple(cells or b"" for cells in session.execute_binary(_range(selection, rows, held))[0])
     archived = pairs.expected(selection, rows)
     return deleted == archived or pairs.same_records(selection, deleted, archived)
 
@@ -86,13 +85,6 @@ def _parts(selection: Selection, held: str | None) -> dict[str, sql.Composable]:
         "held": sql.SQL(held or "false"),
     }
 
-
-# Whoever waits for one of our rows looks for a deadlock after deadlock_timeout, and gives up if there is one: by then
-# we do not wait for anybody any more.
-_BEFORE_A_DEADLOCK = (
-    "SELECT pg_catalog.set_config('statement_timeout', greatest(1, extract(epoch FROM"
-    " current_setting('deadlock_timeout')::interval) * 800)::int || 'ms', true)"
-)
 
 _LOOK = sql.SQL(
     "SELECT _dbhygiene_ordinal, {table}.xmin::text::bigint = _dbhygiene_version, {stale} IS TRUE, ({held}) IS TRUE"

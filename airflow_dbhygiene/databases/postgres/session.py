@@ -149,6 +149,20 @@ class PostgresSession:
             self.execute(settings_query({**SETTINGS, **asked, **settings}, self.version))
             yield
 
+    @contextmanager
+    def before_a_deadlock(self) -> Iterator[None]:
+        """Let statements inside end before others look for a deadlock.
+
+        Whoever waits for one of our rows looks for one after deadlock_timeout, and gives up if there is one: by then we
+        wait for nobody any more. A statement that is cut short leaves its transaction to be rolled back.
+        """
+        self.execute(
+            "SELECT pg_catalog.set_config('statement_timeout', greatest(1, extract(epoch FROM"
+            " current_setting('deadlock_timeout')::interval) * 800)::int || 'ms', true)"
+        )
+        yield
+        self.execute("SELECT pg_catalog.set_config('statement_timeout', '0', true)")
+
     @staticmethod
     def rollback() -> NoReturn:
         """Undo the transaction that it is called in, and go on behind it."""

@@ -20,9 +20,6 @@ TEXT_EXTENSIONS = frozenset(
 )
 """The same, of types that extensions bring."""
 
-_BEYOND_ARROW = frozenset("date timestamp timestamptz numeric".split())
-"""Types with values that Arrow's own lack: infinities, years before Christ, NaN."""
-
 _MOST_DIGITS = 38  # of Arrow's decimal128
 
 
@@ -48,11 +45,6 @@ def form_of(roots: tuple[TypeFact, ...], precision: int | None, scale: int | Non
     if first.builtin and first.name == "numeric" and precision and precision <= _MOST_DIGITS and (scale or 0) >= 0:
         return "decimal" if (scale or 0) <= precision else "text"
     return "text" if all(_writable(fact) for fact in roots) else None
-
-
-def holds_more_than_arrow(kind: TypeFact) -> bool:
-    """Tell whether a type has values that a column of Arrow's own type could not take."""
-    return kind.builtin and kind.name in _BEYOND_ARROW
 
 
 def _writable(fact: TypeFact) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from airflow_dbhygiene.databases.postgres import catalog, catalog_sql
-from airflow_dbhygiene.databases.postgres.keys import try_condition
+from airflow_dbhygiene.databases.postgres.keys import explain_condition, try_condition
 from airflow_dbhygiene.databases.predicate import check_predicate
 from airflow_dbhygiene.databases.protocol import Span
 from airflow_dbhygiene.errors import NotFound, PolicyInvalid
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 _INTEGERS = ("smallint", "integer", "bigint")
 _EPOCH = {"s": 1, "ms": 1000}
 _MANY = 0.2
-_TOGETHER = 0.9
+_FAR_MORE = 3
+_SAMPLE_ROWS = 5_000
 
 
 def predicate(session: PostgresSession, policy: Policy, facts: Facts, window: Window) -> str:
@@ -39,19 +40,25 @@ def predicate(session: PostgresSession, policy: Policy, facts: Facts, window: Wi
     """
     parts = [sql.SQL("({})").format(part) for part in _conditions(session, policy, facts, window)]
     text = session.render(sql.SQL("\n  AND ").join(parts))
-    try_condition(session, facts.name, text, f"policy {policy.name!r}")
+    tried = explain_condition if policy.stale.where is None else try_condition
+    tried(session, facts.name, text, f"policy {policy.name!r}")
     return text
 
 
-def choose_walk(session: PostgresSession, policy: Policy, facts: Facts, stale_fraction: float) -> tuple[str, ...]:
+def choose_walk(
+    session: PostgresSession, policy: Policy, facts: Facts, condition: str, stale_fraction: float
+) -> tuple[str, ...]:
     """Choose (age, key) where an index leads with these columns, else key.
 
-    By key, too, where so many rows are stale, and lie so scattered, that each batch by age would visit most pages.
+    By key, too, where many rows are stale, and lie so scattered that a batch by age visits far more pages.
     """
     by_age = _by_age(session, policy, facts)
-    if by_age is None or (stale_fraction >= _MANY and _scattered(session, facts, by_age[0])):
+    if by_age is None:
         return facts.key
-    return by_age
+    if stale_fraction < _MANY:
+        return by_age
+    pages = {walk: _pages(session, facts.name, condition, walk) for walk in (by_age, facts.key)}
+    return facts.key if pages[facts.key] * _FAR_MORE <= pages[by_age] else by_age
 
 
 def bounds(session: PostgresSession, selection: Selection, rows: int, most: int) -> tuple[list[Bound], int]:
@@ -139,11 +146,14 @@ def _by_age(session: PostgresSession, policy: Policy, facts: Facts) -> tuple[str
     return by_age if any(tuple(columns[: len(by_age)]) == by_age for _, columns in indexes) else None
 
 
-def _scattered(session: PostgresSession, facts: Facts, age: str) -> bool:
-    """Tell by ANALYZE's findings whether the key, and not the age, goes with the rows' place in the table."""
-    values = {"schema": facts.name.schema, "table": facts.name.table, "columns": [age, facts.key[0]]}
-    found = {name: abs(together or 0) for name, together in session.execute(catalog_sql.CORRELATIONS, values)}
-    return age in found and found[age] < _TOGETHER <= found.get(facts.key[0], 0)
+def _pages(session: PostgresSession, table: TableName, condition: str, walk: tuple[str, ...]) -> int:
+    """Count the pages on which the first stale rows lie, in the order of a walk."""
+    statement = sql.SQL(
+        "SELECT count(DISTINCT (tableoid, (ctid::text::point)[0]))"
+        " FROM (SELECT tableoid, ctid FROM {table} WHERE {condition} ORDER BY {walk} LIMIT {rows}) AS first"
+    )
+    values = {"table": _table(table), "condition": sql.SQL(condition), "walk": _columns(walk)}
+    return int(session.execute(statement.format(**values, rows=sql.Literal(_SAMPLE_ROWS)))[0][0])
 
 
 def _conditions(session: PostgresSession, policy: Policy, facts: Facts, window: Window) -> Iterator[sql.Composable]:

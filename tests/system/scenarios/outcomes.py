@@ -2,12 +2,14 @@
 
 from staging import stage
 
-from airflow_dbhygiene import Pace, hygiene_dag
+from airflow_dbhygiene import Discard, Pace, hygiene_dag
 
 hygiene_dag(stage("nothing_stale"))
 
 # The limit is reached, and yet no row is stale.
 hygiene_dag(stage("zero_chunks"), at_least={"table_bytes": 1})
+
+hygiene_dag(stage("discarded", archive=Discard(reason="made anew every hour")))
 
 hygiene_dag(stage("hurried", pace=Pace(max_idle_seconds=1)), retries=0)
 

@@ -1,0 +1,56 @@
+"""Deleting stale rows of which there is no archive: the next of them in the order of the walk, and where they end."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from airflow_dbhygiene.databases.mysql.walk import hop, source, within
+from airflow_dbhygiene.databases.mysql.writing import listed, quoted, spelled
+
+if TYPE_CHECKING:
+    from airflow_dbhygiene.databases.mysql.session import MySqlSession
+    from airflow_dbhygiene.databases.protocol import Bound, Selection, Span
+
+_MOST_SECONDS: Final = 10.0
+_AT_ONCE: Final = "SET STATEMENT innodb_lock_wait_timeout = 0 FOR "
+_PATIENT: Final = "SET STATEMENT innodb_lock_wait_timeout = 1 FOR "
+
+
+def delete_stale(  # noqa: PLR0913 - the protocol's own parameters
+    session: MySqlSession, selection: Selection, span: Span, rows: int, held: str | None, *, careful: bool
+) -> tuple[int, Bound | None]:
+    """Delete the span's first stale rows that no hold protects.
+
+    MySQL has no lock wait below a second, in which InnoDB might make the application the victim of a deadlock: there
+    each batch skips rows that others have locked.
+
+    :param careful: skip rows that others have locked, instead of giving the batch up
+    :returns: how many were deleted, and the place behind them, None at the end of the span
+    """
+    after = hop(session, selection, span, rows)
+    piece = f"{within(selection, replace(span, upper=after or span.upper))} AND ({held or 'FALSE'}) IS NOT TRUE"
+    with session.limited(_MOST_SECONDS):
+        if careful or session.crowded or not session.flavour.mariadb:
+            return session.change(_skipping_locked(session, selection, piece, rows)), after
+        table, session.crowded = spelled(selection.table), True
+        deleted = session.change(f"{_AT_ONCE}DELETE {table} FROM {source(session, selection)} WHERE {piece}")
+        session.crowded = False
+        return deleted, after
+
+
+def stale_left(session: MySqlSession, selection: Selection, span: Span, held: str | None) -> bool:
+    """Tell whether the span holds a stale row that no hold protects."""
+    unheld = f"({selection.predicate}) AND ({held or 'FALSE'}) IS NOT TRUE"
+    return hop(session, replace(selection, predicate=unheld), span, 0) is not None
+
+
+def _skipping_locked(session: MySqlSession, selection: Selection, piece: str, rows: int) -> str:
+    """Lock what can be locked, and delete it by its keys. The LIMIT keeps the inner query a query of its own."""
+    table = spelled(selection.table)
+    same = " AND ".join(f"{table}.{quoted(name)} = _dbhygiene_locked.{quoted(name)}" for name in selection.key)
+    return (
+        f"{_PATIENT * session.flavour.mariadb}DELETE {table} FROM (SELECT {listed(selection.key)}"
+        f" FROM {source(session, selection)} WHERE {piece} LIMIT {rows} FOR UPDATE SKIP LOCKED) AS _dbhygiene_locked"
+        f" STRAIGHT_JOIN {table} ON {same}"
+    )

@@ -1,0 +1,51 @@
+"""Deleting stale rows of which there is no archive: the next of them in the order of the walk, and where they end."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+from airflow_dbhygiene.databases.postgres.walk import hop, within
+
+if TYPE_CHECKING:
+    from airflow_dbhygiene.databases.postgres.session import PostgresSession
+    from airflow_dbhygiene.databases.protocol import Bound, Selection, Span
+
+
+def delete_stale(  # noqa: PLR0913 - the protocol's own parameters
+    session: PostgresSession, selection: Selection, span: Span, rows: int, held: str | None, *, careful: bool
+) -> tuple[int, Bound | None]:
+    """Delete the span's first stale rows that no hold protects.
+
+    :param careful: skip rows that others have locked, instead of waiting for them
+    :returns: how many were deleted, and the place behind them, None at the end of the span
+    """
+    after = hop(session, selection, span, rows)
+    piece = replace(span, upper=after or span.upper)
+    statement = (_CAREFULLY if careful else _AT_ONCE).format(
+        table=sql.Identifier(selection.table.schema, selection.table.table),
+        key=sql.SQL(", ").join(map(sql.Identifier, selection.key)),
+        piece=within(selection, piece),
+        held=sql.SQL(held or "false"),
+    )
+    if careful:
+        return session.change(statement), after
+    with session.before_a_deadlock():
+        return session.change(statement), after
+
+
+def stale_left(session: PostgresSession, selection: Selection, span: Span, held: str | None) -> bool:
+    """Tell whether the span holds a stale row that no hold protects."""
+    unheld = f"({selection.predicate}) AND ({held or 'FALSE'}) IS NOT TRUE"
+    return hop(session, replace(selection, predicate=unheld), span, 0) is not None
+
+
+_AT_ONCE = sql.SQL("DELETE FROM {table} WHERE {piece} AND ({held}) IS NOT TRUE")
+
+_CAREFULLY = sql.SQL(
+    "DELETE FROM {table} WHERE ({key}) IN ("
+    "SELECT {key} FROM {table} WHERE {piece} AND ({held}) IS NOT TRUE FOR UPDATE SKIP LOCKED)"
+    " AND {piece} AND ({held}) IS NOT TRUE"
+)
