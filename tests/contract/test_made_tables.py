@@ -36,7 +36,7 @@ from tests.values.random_postgres import made_tables as postgres_tables
 from tests.values.server_mysql import MySqlTables
 from tests.values.server_postgres import PostgresTables
 
-COUNT: Final = int(os.environ.get("MADE_TABLES", "40"))
+COUNT: Final = int(os.environ.get("MADE_TABLES", "25"))
 SEED: Final = int(os.environ.get("MADE_SEED") or secrets.randbits(32))
 
 as_often_as_asked = settings(
