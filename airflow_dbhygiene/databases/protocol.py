@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from airflow_dbhygiene.databases.cold import ColdTables
-    from airflow_dbhygiene.policy.model import Expired, OlderThan, Policy
+    from airflow_dbhygiene.policy.model import Expired, OlderThan, Pace, Policy
     from airflow_dbhygiene.policy.moments import Window
     from airflow_dbhygiene.policy.names import TableName
 
@@ -296,8 +296,11 @@ class Database(Protocol):
     ) -> float | None:
         """Give the age of the oldest stale row; None when no row is stale."""
 
-    def replica_lag_seconds(self, session: Any, /) -> tuple[str, float] | None:
-        """Name the standby that is furthest behind, and by how many seconds; None without a standby."""
+    limits: frozenset[str]
+    """The limits of a pace that the engine can observe."""
+
+    def busy(self, session: Any, table: TableName, pace: Pace, /) -> Iterator[str]:
+        """Give every reason to pause that the server itself shows: those that the pace limits."""
 
     def vacuum(self, session: Any, table: TableName, /) -> None:
         """Let the table use the space of deleted rows again, and renew its statistics."""

@@ -10,15 +10,28 @@ import pendulum
 from airflow_dbhygiene.ledger import Ledger
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from airflow_dbhygiene.databases.protocol import Database
     from airflow_dbhygiene.ledger import Run
     from airflow_dbhygiene.policy import Pace
 
 
 def pause_reason(database: Database, session: Any, run: Run) -> str | None:
-    """Ask the ledger, the clock and the standbys, in this order; the first reason counts."""
+    """Ask the ledger, the clock and the server, in this order; the first reason counts."""
     pace = run.policy.pace
-    return Ledger(session).pause_reason(run) or _hours(database, session, pace) or _lag(database, session, pace)
+    known = Ledger(session).pause_reason(run) or _hours(database, session, pace)
+    return known or next(iter(database.busy(session, run.selection.table, pace)), None)
+
+
+def unobservable(database: Database, pace: Pace) -> Iterator[str]:
+    """Name the limits that the engine cannot observe: a purge would keep to none of them."""
+    for limit in ("max_replica_lag_seconds", "max_wal_kept_bytes", "max_history_list_length", "max_active_sessions"):
+        if getattr(pace, limit) is not None and limit not in database.limits:
+            yield (
+                f"pace.{limit}: a server of this kind cannot tell. Leave the limit out, and hold the pace down by "
+                f"rest_fraction or hours."
+            )
 
 
 def within_hours(hours: str, time: dt.time) -> bool:
@@ -34,12 +47,3 @@ def _hours(database: Database, session: Any, pace: Pace) -> str | None:
     if within_hours(pace.hours, now.time()):
         return None
     return f"it is {now:%H:%M} in {pace.zone}, outside the allowed hours {pace.hours}"
-
-
-def _lag(database: Database, session: Any, pace: Pace) -> str | None:
-    if pace.max_replica_lag_seconds is None:
-        return None
-    lag = database.replica_lag_seconds(session)
-    if lag is None or lag[1] <= pace.max_replica_lag_seconds:
-        return None
-    return f"standby {lag[0]} is {lag[1]:.1f} s behind, more than {pace.max_replica_lag_seconds:g} s"

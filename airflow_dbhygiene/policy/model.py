@@ -275,7 +275,16 @@ class Pace(_Part):
     max_batch_rows: PositiveInt = Field(50_000, description="rows in one transaction at most")
     rest_fraction: float = Field(0.0, ge=0, description="pause after a batch, as a part of the batch's own time")
     lock_timeout_seconds: PositiveSeconds = Field(0.2, le=0.5, description="how long a batch waits for a row's lock")
-    max_replica_lag_seconds: PositiveSeconds | None = Field(None, description="pause while a standby is further behind")
+    max_replica_lag_seconds: PositiveSeconds | None = Field(
+        None, description="pause while a standby is further behind (PostgreSQL)"
+    )
+    max_wal_kept_bytes: PositiveInt | None = Field(
+        None, description="pause while a replication slot keeps more WAL (PostgreSQL)"
+    )
+    max_history_list_length: PositiveInt | None = Field(
+        None, description="pause while InnoDB has more old row versions to clear away (MySQL, MariaDB)"
+    )
+    max_active_sessions: PositiveInt | None = Field(None, description="pause while more other sessions are at work")
     hours: Hours | None = Field(None, description="span of the day in which rows are purged: '22:00-06:00'")
     zone: Zone = Field("UTC", description="zone of the hours")
     max_pause_seconds: PositiveSeconds = Field(60, description="a longer pause frees the worker: the task is deferred")

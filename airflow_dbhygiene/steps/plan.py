@@ -16,6 +16,7 @@ from airflow_dbhygiene.errors import CutoffRefused, PlanRefused, WrongServer
 from airflow_dbhygiene.ledger import Chunk, Ledger, Run, migrate
 from airflow_dbhygiene.ledger.moves import PLANNED
 from airflow_dbhygiene.ledger.records import selection_to_json
+from airflow_dbhygiene.pacing.reasons import unobservable
 from airflow_dbhygiene.policy.model import Matching
 from airflow_dbhygiene.policy.moments import Window, origin_digest
 from airflow_dbhygiene.steps.labels import label
@@ -127,8 +128,8 @@ def make_plan(site: Site, policy: Policy, window: Window, origin: dict[str, str]
         server = database.server(session)
         _check_clock(site, session, policy, window)
         facts = database.inspect(session, policy)
-        if facts.refusals:
-            raise PlanRefused(str(facts.name), facts.refusals)
+        if refusals := (*facts.refusals, *unobservable(database, policy.pace)):
+            raise PlanRefused(str(facts.name), refusals)
         check_mask(policy, facts)
         predicate = database.predicate(session, policy, facts, window)
         with session.transaction(walking=True):

@@ -16,4 +16,4 @@ CREATE SCHEMA IF NOT EXISTS dbhygiene AUTHORIZATION :"role";
 
 -- To put rows back with RestoreOperator:    GRANT INSERT ON :"schema".:"table" TO :"role";
 -- For reclaim "vacuum" from version 17 on:  GRANT MAINTAIN ON :"schema".:"table" TO :"role";
--- For max_replica_lag_seconds:              GRANT pg_monitor TO :"role";
+-- For max_replica_lag_seconds and max_active_sessions: GRANT pg_monitor TO :"role";

@@ -9,7 +9,6 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_dbhygiene.databases.mysql import catalog_sql, privileges
-from airflow_dbhygiene.databases.mysql.load import NO_LAG
 from airflow_dbhygiene.databases.mysql.types import BYTES, FLOATS, LABELS, MOMENTS, SHAPES, form_of, kind_of
 from airflow_dbhygiene.databases.mysql.writing import listed, spelled
 from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Column, Facts, Server
@@ -208,8 +207,6 @@ def _refusals(
     for foreign_key in foreign_keys(session, name):
         yield from _foreign_key_refusals(foreign_key)
     yield from cluster_refusals(session)
-    if policy.pace.max_replica_lag_seconds is not None:
-        yield NO_LAG
 
 
 def _kind_refusals(table: dict[str, Any]) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pendulum
 
 from airflow_dbhygiene.databases.mysql import catalog
-from airflow_dbhygiene.databases.mysql.load import clock
+from airflow_dbhygiene.databases.mysql.load import clock, history_list_length
 from airflow_dbhygiene.databases.mysql.writing import quoted, spelled
 from airflow_dbhygiene.errors import NotFound, PlanRefused
 
@@ -46,13 +46,6 @@ WHERE CAST(name AS BINARY) = CAST(%s AS BINARY)
                                                           CAST(concat(%s, '#p#') AS BINARY))
 """
 
-_HISTORY_MYSQL: Final = """
-SELECT count FROM information_schema.innodb_metrics WHERE name = 'trx_rseg_history_len' AND status = 'enabled'
-"""
-_HISTORY_MARIADB: Final = """
-SELECT variable_value FROM information_schema.global_status WHERE variable_name = 'INNODB_HISTORY_LIST_LENGTH'
-"""
-
 
 def measure(session: MySqlSession, table: TableName, names: Collection[str]) -> dict[str, float]:
     """Measure a table, and what its server keeps for it.
@@ -68,7 +61,7 @@ def measure(session: MySqlSession, table: TableName, names: Collection[str]) -> 
     if OF_FILES & {*names}:
         found |= _of_files(session, table, statistics)
     if "history_list_length" in names:
-        found["history_list_length"] = _history(session, table)
+        found["history_list_length"] = history_list_length(session, table)
     return {name: found[name] for name in names}
 
 
@@ -130,14 +123,3 @@ def _file_bytes(session: MySqlSession, table: TableName) -> int:
     tablespaces = "innodb_sys_tablespaces" if session.flavour.mariadb else "innodb_tablespaces"
     name = "/".join(catalog.encoded(session, table))
     return int(session.execute(_FILES.format(tablespaces=tablespaces), (name,) * 4)[0][0])
-
-
-def _history(session: MySqlSession, table: TableName) -> float:
-    rows = session.execute(_HISTORY_MARIADB if session.flavour.mariadb else _HISTORY_MYSQL)
-    if not rows:
-        fault = (
-            "the server does not count its history list: SET GLOBAL innodb_monitor_enable = 'trx_rseg_history_len', or "
-            "leave history_list_length out."
-        )
-        raise PlanRefused(str(table), (fault,))
-    return float(rows[0][0])

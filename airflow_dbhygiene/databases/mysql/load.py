@@ -1,28 +1,60 @@
-"""How busy is it? The load of the server."""
+"""How busy is it? What the server itself shows of its load, each sign asked for only where the policy limits it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from airflow_dbhygiene.errors import PolicyInvalid
+from airflow_dbhygiene.errors import PlanRefused
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from airflow_dbhygiene.databases.mysql.session import MySqlSession
+    from airflow_dbhygiene.policy import Pace
+    from airflow_dbhygiene.policy.names import TableName
 
-NO_LAG: Final = (
-    "pace.max_replica_lag_seconds: a primary of MySQL or MariaDB cannot tell how far behind its replicas are. Leave "
-    "the limit out, and hold the pace down by rest_fraction or hours."
-)
+LIMITS: Final = frozenset({"max_active_sessions", "max_history_list_length"})
+"""Limits of a pace that this engine can observe: a primary cannot tell how far behind its replicas are."""
 
 
-def replica_lag_seconds(session: MySqlSession) -> tuple[str, float] | None:  # noqa: ARG001 - the protocol's own
-    """Refuse: here nobody knows. The plan says so before anything happens.
+_HISTORY_MYSQL: Final = """
+SELECT count FROM information_schema.innodb_metrics WHERE name = 'trx_rseg_history_len' AND status = 'enabled'
+"""
+_HISTORY_MARIADB: Final = """
+SELECT variable_value FROM information_schema.global_status WHERE variable_name = 'INNODB_HISTORY_LIST_LENGTH'
+"""
 
-    :raises PolicyInvalid: always
+
+def busy(session: MySqlSession, table: TableName, pace: Pace) -> Iterator[str]:
+    """Give every reason to pause that the server shows.
+
+    :raises PlanRefused: when the server does not count what the policy limits
     """
-    raise PolicyInvalid(NO_LAG)
+    if pace.max_active_sessions is not None:
+        active = int(session.execute("SHOW GLOBAL STATUS LIKE 'Threads_running'")[0][1]) - 1  # but for this one
+        if active > pace.max_active_sessions:
+            yield f"{active} sessions are active, more than {pace.max_active_sessions}"
+    if pace.max_history_list_length is not None:
+        length = int(history_list_length(session, table))
+        if length > pace.max_history_list_length:
+            yield f"InnoDB's history list has {length:,} entries, more than {pace.max_history_list_length:,}"
 
 
 def clock(session: MySqlSession) -> float:
     """Give the database's own clock, in seconds since 1970."""
     return float(session.execute("SELECT CAST(unix_timestamp(now(6)) AS CHAR)")[0][0])
+
+
+def history_list_length(session: MySqlSession, table: TableName) -> float:
+    """Give the number of old row versions that InnoDB has not cleared away yet.
+
+    :raises PlanRefused: when the server does not count them
+    """
+    rows = session.execute(_HISTORY_MARIADB if session.flavour.mariadb else _HISTORY_MYSQL)
+    if not rows:
+        fault = (
+            "the server does not count its history list: SET GLOBAL innodb_monitor_enable = 'trx_rseg_history_len', or "
+            "leave history_list_length out."
+        )
+        raise PlanRefused(str(table), (fault,))
+    return float(rows[0][0])

@@ -69,7 +69,8 @@ class PostgresDatabase:
     measures = clutter.MEASURES
     measure = staticmethod(clutter.measure)
     oldest_age_seconds = staticmethod(clutter.oldest_age_seconds)
-    replica_lag_seconds = staticmethod(load.replica_lag_seconds)
+    busy = staticmethod(load.busy)
+    limits = load.LIMITS
     clock = staticmethod(load.clock)
     vacuum = staticmethod(reclaim.vacuum)
     analyze = staticmethod(reclaim.analyze)

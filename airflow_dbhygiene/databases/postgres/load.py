@@ -1,4 +1,4 @@
-"""How busy is it? The load of the server."""
+"""How busy is it? What the server itself shows of its load, each sign asked for only where the policy limits it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,24 @@ from typing import TYPE_CHECKING, Final, LiteralString
 from airflow_dbhygiene.errors import PrivilegeMissing
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from airflow_dbhygiene.databases.postgres.session import PostgresSession
+    from airflow_dbhygiene.policy import Pace
+    from airflow_dbhygiene.policy.names import TableName
+
+LIMITS: Final = frozenset({"max_replica_lag_seconds", "max_wal_kept_bytes", "max_active_sessions"})
+"""Limits of a pace that this engine can observe."""
+
+_WAITING: Final[LiteralString] = """
+SELECT mode, pid
+FROM pg_catalog.pg_locks
+WHERE NOT granted AND locktype = 'relation' AND pid <> pg_catalog.pg_backend_pid()
+  AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+  AND relation = (SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+                  WHERE n.nspname = %(schema)s AND c.relname = %(table)s)
+LIMIT 1
+"""
 
 _REPLICA_LAG: Final[LiteralString] = """
 SELECT application_name, state IS NULL, extract(epoch FROM coalesce(replay_lag, '0'))::float8
@@ -17,19 +34,67 @@ ORDER BY 2 DESC, 3 DESC
 LIMIT 1
 """
 
+_WAL_KEPT: Final[LiteralString] = """
+SELECT slot_name, pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), restart_lsn)::bigint
+FROM pg_catalog.pg_replication_slots
+WHERE restart_lsn IS NOT NULL
+ORDER BY 2 DESC
+LIMIT 1
+"""
 
-def replica_lag_seconds(session: PostgresSession) -> tuple[str, float] | None:
-    """Name the standby that is furthest behind, and by how many seconds; None without a standby.
+_ACTIVE: Final[LiteralString] = """
+SELECT count(*) FILTER (WHERE state = 'active'), count(*) FILTER (WHERE state IS NULL)
+FROM pg_catalog.pg_stat_activity
+WHERE backend_type = 'client backend' AND pid <> pg_catalog.pg_backend_pid()
+"""
 
-    :raises PrivilegeMissing: when the role may not see how far behind a standby is
+
+def busy(session: PostgresSession, table: TableName, pace: Pace) -> Iterator[str]:
+    """Give every reason to pause that the server shows.
+
+    :raises PrivilegeMissing: when the role may not see what the policy limits
     """
-    rows = session.execute(_REPLICA_LAG)
-    if rows and rows[0][1]:
-        role = session.connection.info.user
-        raise PrivilegeMissing(f"role {role} may not see the standbys' lag: GRANT pg_monitor TO {role};")
-    return (str(rows[0][0]), float(rows[0][2])) if rows else None
+    yield from _waiting(session, table)
+    if pace.max_replica_lag_seconds is not None:
+        yield from _replica_lag(session, pace.max_replica_lag_seconds)
+    if pace.max_wal_kept_bytes is not None:
+        yield from _wal_kept(session, pace.max_wal_kept_bytes)
+    if pace.max_active_sessions is not None:
+        yield from _active(session, pace.max_active_sessions)
 
 
 def clock(session: PostgresSession) -> float:
     """Give the database's own clock, in seconds since 1970."""
     return float(session.execute("SELECT extract(epoch FROM pg_catalog.clock_timestamp())::float8")[0][0])
+
+
+def _waiting(session: PostgresSession, table: TableName) -> Iterator[str]:
+    """Let whoever wants to lock the whole table go first: behind it all others would queue."""
+    for mode, pid in session.execute(_WAITING, {"schema": table.schema, "table": table.table}):
+        yield f"session {pid} waits for {mode} on {table}"
+
+
+def _replica_lag(session: PostgresSession, most: float) -> Iterator[str]:
+    for name, hidden, seconds in session.execute(_REPLICA_LAG):
+        _refuse_hidden(session, hidden, "the standbys' lag")
+        if seconds > most:
+            yield f"standby {name} is {seconds:.1f} s behind, more than {most:g} s"
+
+
+def _wal_kept(session: PostgresSession, most: int) -> Iterator[str]:
+    for name, kept in session.execute(_WAL_KEPT):
+        if kept > most:
+            yield f"replication slot {name} keeps {kept:,} bytes of WAL, more than {most:,}"
+
+
+def _active(session: PostgresSession, most: int) -> Iterator[str]:
+    ((active, hidden),) = session.execute(_ACTIVE)
+    _refuse_hidden(session, bool(hidden), "other sessions' state")
+    if active > most:
+        yield f"{active} sessions are active, more than {most}"
+
+
+def _refuse_hidden(session: PostgresSession, hidden: bool, what: str) -> None:  # noqa: FBT001 - what was found
+    if hidden:
+        role = session.connection.info.user
+        raise PrivilegeMissing(f"role {role} may not see {what}: GRANT pg_monitor TO {role};")

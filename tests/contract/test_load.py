@@ -1,0 +1,155 @@
+"""What makes a purge pause: the load that the server shows, against the policy's limits, on each engine."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from airflow_dbhygiene.errors import Paused, PlanRefused
+from airflow_dbhygiene.ledger import Ledger
+from airflow_dbhygiene.pacing.reasons import pause_reason
+from airflow_dbhygiene.policy import Pace
+from airflow_dbhygiene.steps.archive import archive
+from airflow_dbhygiene.steps.purge import purge
+from airflow_dbhygiene.steps.verify import verify
+from tests.job import EVENTS, Job
+from tests.mysql_job import MySqlJob
+from tests.servers.postgres import PostgresServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+def reasons(job: Job, **limits: Any) -> Callable[[], str | None]:
+    """Plan a run under limits; give what asks why its purge would pause now."""
+    ticket, *_ = job.start(job.policy(pace=Pace(**limits)))
+
+    def ask() -> str | None:
+        database = job.site.database
+        with database.session() as session:
+            return pause_reason(database, session, Ledger(session).existing_run(ticket.run))
+
+    return ask
+
+
+def until(ask: Callable[[], str | None], *, there: bool) -> str | None:
+    """Ask until there is a reason, or none, for half a minute at most."""
+    end = time.monotonic() + 30
+    while bool(answer := ask()) is not there and time.monotonic() < end:
+        time.sleep(0.05)
+    return answer
+
+
+@contextmanager
+def busy_sessions(job: Job, count: int) -> Iterator[None]:
+    """Keep sessions at work."""
+    mysql = isinstance(job, MySqlJob)
+    statement = "SELECT sleep(3)" if mysql else "SELECT pg_sleep(3)"
+    threads = [threading.Thread(target=job.execute, args=(statement,)) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    yield
+    for thread in threads:
+        thread.join()
+
+
+def test_other_sessions_at_work(events_job: Job) -> None:
+    """Too many of them, and the purge pauses until they are done."""
+    ask = reasons(events_job, max_active_sessions=3)
+    assert until(ask, there=False) is None
+    with busy_sessions(events_job, 5):
+        assert "sessions are active, more than 3" in (until(ask, there=True) or "")
+    assert until(ask, there=False) is None
+
+
+def test_a_limit_that_the_engine_cannot_observe_is_refused(events_job: Job) -> None:
+    """When it is planned, not when it would have mattered."""
+    mysql = isinstance(events_job, MySqlJob)
+    limits = {"max_replica_lag_seconds": 5, "max_wal_kept_bytes": 10} if mysql else {"max_history_list_length": 10}
+    for name, value in limits.items():
+        with pytest.raises(PlanRefused, match=f"pace.{name}: a server of this kind cannot tell"):
+            events_job.plan(events_job.policy(pace=Pace(**{name: value})))
+
+
+def test_old_row_versions_that_pile_up(mysql_database: dict[str, Any], tmp_path: Path) -> None:
+    """A long reader keeps InnoDB from clearing them away: the purge adds no more until it is gone."""
+    job = MySqlJob(folder=tmp_path, parameters=mysql_database)
+    job.execute("CREATE TABLE events (id bigint PRIMARY KEY, at datetime NOT NULL, note text, KEY (at, id))")
+    job.execute("INSERT INTO events VALUES (1, '2023-01-01', ''), (2, '2033-01-01', '')")
+    ask = reasons(job, max_history_list_length=300)
+    assert until(ask, there=False) is None
+    with closing(job.open(autocommit=False)) as reader, closing(reader.cursor()) as cursor:
+        cursor.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT")
+        cursor.execute("SELECT * FROM events")
+        with closing(job.open()) as application, closing(application.cursor()) as writer:
+            for number in range(500):
+                writer.execute("UPDATE events SET note = %s", (str(number),))
+        assert "InnoDB's history list has" in (until(ask, there=True) or "")
+
+    def ask_while_others_write() -> str | None:
+        job.execute("UPDATE events SET note = concat(note, 'x') WHERE id = 1")  # an idle MySQL leaves its list as it is
+        return ask()
+
+    assert until(ask_while_others_write, there=False) is None
+
+
+@pytest.fixture
+def job(database: str, tmp_path: Path) -> Job:
+    """Give a job on PostgreSQL."""
+    made = Job(database, tmp_path / "cold")
+    made.execute(EVENTS)
+    return made
+
+
+def test_who_waits_for_the_whole_table_goes_first(job: Job) -> None:
+    """Behind a change of the table that waits for a long reader all others queue: the purge steps aside."""
+    ticket, *_ = job.start(job.policy(pace=Pace(max_pause_seconds=0.1)))
+    for step in (archive, verify):
+        step(job.site, ticket.run, ticket.chunk)
+    alter = threading.Thread(target=job.execute, args=("BEGIN; LOCK TABLE events IN ACCESS EXCLUSIVE MODE; COMMIT",))
+    with psycopg.connect(job.dsn) as reader:
+        reader.execute("SELECT count(*) FROM events")
+        alter.start()
+        waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'events'::regclass"
+        while not job.one(waits):
+            time.sleep(0.02)
+        with pytest.raises(Paused, match=r"waits for \w+Lock on public\.events"):
+            purge(job.site, ticket.run, ticket.chunk)
+    alter.join()
+    assert purge(job.site, ticket.run, ticket.chunk).state == "purged"
+
+
+def test_a_replication_slot_that_nobody_reads(job: Job) -> None:
+    """It keeps WAL until the disk is full: the purge does not add to it."""
+    ask = reasons(job, max_wal_kept_bytes=2_000_000)
+    assert ask() is None
+    slot = f"dbhygiene_{job.dsn[-8:]}"
+    job.execute("SELECT pg_create_physical_replication_slot(%s, true)", (slot,))
+    try:
+        job.execute("CREATE TABLE filler AS SELECT repeat('x', 1000) FROM generate_series(1, 4000)")
+        assert f"replication slot {slot} keeps" in (ask() or "")
+    finally:
+        job.execute("SELECT pg_drop_replication_slot(%s)", (slot,))
+    assert ask() is None
+
+
+def test_a_standby_that_falls_behind(tmp_path: Path) -> None:
+    """A real one: its replay is paused, and goes on."""
+    with PostgresServer.start() as primary, primary.start_replica() as replica:
+        made = Job(primary.create_database("shop"), tmp_path / "cold")
+        made.execute(EVENTS)
+        ask = reasons(made, max_replica_lag_seconds=0.5)
+        assert until(ask, there=False) is None
+        with psycopg.connect(replica.dsn(), autocommit=True) as standby:
+            standby.execute("SELECT pg_wal_replay_pause()")
+            made.execute("UPDATE events SET note = 'x' WHERE id < 100")
+            assert "s behind, more than 0.5 s" in (until(ask, there=True) or "")
+            standby.execute("SELECT pg_wal_replay_resume()")
+        made.execute("UPDATE events SET note = 'y' WHERE id < 100")
+        assert until(ask, there=False) is None
