@@ -11,7 +11,16 @@ from airflow_dbhygiene.databases import cold
 from airflow_dbhygiene.databases.mysql import cold_look, purge
 from airflow_dbhygiene.databases.mysql.catalog import column_of
 from airflow_dbhygiene.databases.mysql.rows import batch_of, line_sql, translating, version_sql
-from airflow_dbhygiene.databases.mysql.types import BYTES, FLOATS, MOMENTS, NUMBERS, kind_of, text_sql
+from airflow_dbhygiene.databases.mysql.types import (
+    BYTES,
+    FLOATS,
+    MOMENTS,
+    NUMBERS,
+    inexact,
+    inexact_sql,
+    kind_of,
+    text_sql,
+)
 from airflow_dbhygiene.databases.mysql.values import literals_of
 from airflow_dbhygiene.databases.mysql.walk import source, within
 from airflow_dbhygiene.databases.mysql.writing import listed, literal, octets, quoted, spelled
@@ -48,13 +57,15 @@ class MySqlColdTables:
         """Copy rows in the order of the walk. READ COMMITTED: no row of the table is locked for it."""
         session.execute("SET @dbhygiene_ordinal = %s", (to.first - 1,))
         columns = listed(column.name for column in selection.columns)
-        return session.change(
+        rows = session.change(
             f"INSERT INTO {spelled(to.table)} ({listed(cold.OWN)}, {columns})"
             f" SELECT {to.object}, (@dbhygiene_ordinal := @dbhygiene_ordinal + 1), {version_sql(selection)},"
             f" {_NOW}, {origin.chunk}, {literal(origin.run)}, {columns}"
             f" FROM {source(session, selection)}"
             f" WHERE {within(selection, span)} AND ({held or 'FALSE'}) IS NOT TRUE ORDER BY {listed(selection.walk)}"
         )
+        _refuse_inexact(session, selection, replace(to, end=to.first + rows))
+        return rows
 
     @staticmethod
     def load(
@@ -179,6 +190,15 @@ class MySqlColdTables:
 
 
 _NOW: Final = "utc_timestamp(6)"
+
+
+def _refuse_inexact(session: MySqlSession, selection: Selection, copied: Copied) -> None:
+    """Refuse what a restore could not bring back, though it lies in the cold table as it was."""
+    for column in selection.columns:
+        condition = inexact_sql(column)
+        lies = f"SELECT 1 FROM {spelled(copied.table)} WHERE {_lies(copied)}"
+        if condition and session.execute(f"{lies} AND {condition} LIMIT 1"):
+            raise inexact(column)
 
 
 def _values(rows: pa.RecordBatch, columns: Sequence[Column], own: tuple[str, int, str, Origin]) -> str:

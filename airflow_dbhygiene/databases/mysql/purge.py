@@ -10,8 +10,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-import pyarrow as pa
-
 from airflow_dbhygiene.databases.mysql.catalog import column_of
 from airflow_dbhygiene.databases.mysql.rows import beside, encode_keys, version_sql
 from airflow_dbhygiene.databases.mysql.values import literals_of, text_of
@@ -22,11 +20,13 @@ from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Outcomes
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    import pyarrow as pa
+
     from airflow_dbhygiene.databases.mysql.session import MySqlSession
     from airflow_dbhygiene.databases.protocol import Bound, Column, Selection
 
 _KEYS_AT_A_TIME: Final = 1_000
-"""So few that the optimizer looks them up one by one and never scans the table, locking rows on its way."""
+"""So few that the optimizer looks them up one by one, unless the table itself is small."""
 
 _PATIENT: Final = "SET STATEMENT innodb_lock_wait_timeout = 1 FOR "
 """MariaDB 10.11 answers SKIP LOCKED with error 1180 where a lock wait of 0 seconds is set and a row is locked."""
@@ -58,14 +58,15 @@ def delete_carefully(
     A row that is locked, or that changes between two statements, counts as locked: a later look decides.
     """
     outcomes: dict[str, list[int]] = {"drifted": [], "held": [], "vanished": [], "locked": []}
-    with session.limited(_MOST_SECONDS):
-        seen = _look(session, selection, rows, held)
+    columns, keys = _keys_beside(selection, rows)
+    with session.limited(_MOST_SECONDS), beside(session, keys, columns) as archived:
+        found = session.execute(_look(selection, archived, held))
+        seen = {place: state for place, *state in found}
         locks = (_PATIENT * session.flavour.mariadb + _lock_piece(selection, piece, held) for piece in _pieces(rows))
         locked = {row[0] for lock in locks for row in session.execute(lock)}
         versions = rows.column(VERSION_COLUMN).to_pylist()
         mine = [place for place, version in enumerate(versions) if version in locked]
-        gone = rows.take(pa.array(mine, pa.int64()))
-        deleted = sum(session.change(statement) for statement in _deletes(selection, gone))
+        deleted = session.change(_delete_beside(selection, archived, mine)) if mine else 0
     if deleted != len(mine):
         raise AssertionError(f"{deleted} rows of {selection.table} were deleted where {len(mine)} were locked")
     for place, ordinal in enumerate(ordinals):
@@ -156,18 +157,30 @@ def _has_key(selection: Selection, rows: pa.Table) -> str:
 _VERSION: Final = quoted(VERSION_COLUMN)
 
 
-def _look(session: MySqlSession, selection: Selection, rows: pa.Table, held: str | None) -> dict[int, list[Any]]:
+def _look(selection: Selection, archived: str, held: str | None) -> str:
     """See, without waiting, which rows are there, are the same, are stale, are held."""
-    columns, keys = _keys_beside(selection, rows)
-    with beside(session, keys, columns) as archived:
-        table = spelled(selection.table)
-        pairs = [f"{table}.{quoted(name)} = {archived}._dbhygiene_key_{i}" for i, name in enumerate(selection.key)]
-        looked = session.execute(
-            f"SELECT _dbhygiene_ordinal, {version_sql(selection, f'{table}.')} <=> {_VERSION},"
-            f" ({selection.predicate}) IS TRUE, ({held or 'FALSE'}) IS TRUE"
-            f" FROM {archived} STRAIGHT_JOIN {table} ON {' AND '.join(pairs)}"
-        )
-    return {place: state for place, *state in looked}
+    table = spelled(selection.table)
+    return (
+        f"SELECT _dbhygiene_ordinal, {version_sql(selection, f'{table}.')} <=> {_VERSION},"
+        f" ({selection.predicate}) IS TRUE, ({held or 'FALSE'}) IS TRUE FROM {_joined(selection, archived)}"
+    )
+
+
+def _delete_beside(selection: Selection, archived: str, places: Sequence[int]) -> str:
+    """Delete rows that are locked, each looked up by its key.
+
+    Of a list of keys the optimizer makes a scan where the table is small, which waits for rows that others lock.
+    """
+    return (
+        f"DELETE {spelled(selection.table)} FROM {_joined(selection, archived)}"
+        f" WHERE _dbhygiene_ordinal IN ({', '.join(map(str, places))})"
+    )
+
+
+def _joined(selection: Selection, archived: str) -> str:
+    table = spelled(selection.table)
+    pairs = [f"{table}.{quoted(name)} = {archived}._dbhygiene_key_{i}" for i, name in enumerate(selection.key)]
+    return f"{archived} STRAIGHT_JOIN {table} FORCE INDEX (PRIMARY) ON {' AND '.join(pairs)}"
 
 
 def _lock_piece(selection: Selection, piece: pa.Table, held: str | None) -> str:
