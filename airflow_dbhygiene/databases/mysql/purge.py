@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from airflow_dbhygiene.databases.mysql.session import MySqlSession
-    from airflow_dbhygiene.databases.protocol import Column, Selection
+    from airflow_dbhygiene.databases.protocol import Bound, Column, Selection
 
 _KEYS_AT_A_TIME: Final = 1_000
 """So few that the optimizer looks them up one by one, unless the table itself is small."""
@@ -75,17 +75,37 @@ def delete_carefully(
     return Outcomes(len(mine), **{name: tuple(found) for name, found in outcomes.items()})
 
 
-def _delete_locked(session: MySqlSession, selection: Selection, rows: pa.Table, held: str | None) -> int:
-    """Delete a range's rows, which are locked.
+def by_range(session: MySqlSession) -> bool:
+    """Tell whether one statement may delete a range."""
+    return session.flavour.mariadb and not session.crowded
 
+
+def delete_range(session: MySqlSession, selection: Selection, rows: str) -> int:
+    """Delete rows in a range of the walk, which are locked.
+
+    :param rows: the condition that they fulfil
     :raises StatementTimedOut: when another transaction has locked a row in between, which this run does not take: from
         then on the session deletes by key
     """
-    if session.flavour.mariadb and not session.crowded:
-        session.crowded = True
-        deleted = session.change(_AT_ONCE + _delete_range(session, selection, rows, held))
-        session.crowded = False
-        return deleted
+    table = spelled(selection.table)  # named twice, since only this form of the statement may name an index
+    session.crowded = True
+    deleted = session.change(f"{_AT_ONCE}DELETE {table} FROM {source(session, selection)} WHERE {rows}")
+    session.crowded = False
+    return deleted
+
+
+def within(selection: Selection, first: Bound, last: Bound, held: str | None) -> str:
+    """Say that a row is stale, is not held, and has one of two places in the walk, or one between them."""
+    return (
+        f"{compare(selection, '>=', first)} AND {compare(selection, '<=', last)}"
+        f" AND ({selection.predicate}) AND ({held or 'FALSE'}) IS NOT TRUE"
+    )
+
+
+def _delete_locked(session: MySqlSession, selection: Selection, rows: pa.Table, held: str | None) -> int:
+    """Delete a range's rows, which are locked."""
+    if by_range(session):
+        return delete_range(session, selection, _in_range(selection, rows, held))
     return sum(session.change(statement) for statement in _deletes(selection, rows))
 
 
@@ -104,17 +124,8 @@ def _lock_range(session: MySqlSession, selection: Selection, rows: pa.Table, hel
     )
 
 
-def _delete_range(session: MySqlSession, selection: Selection, rows: pa.Table, held: str | None) -> str:
-    table = spelled(selection.table)  # named twice, since only this form of the statement may name an index
-    return f"DELETE {table} FROM {source(session, selection)} WHERE {_in_range(selection, rows, held)}"
-
-
 def _in_range(selection: Selection, rows: pa.Table, held: str | None) -> str:
-    first, last = _place(selection, rows, 0), _place(selection, rows, rows.num_rows - 1)
-    return (
-        f"{compare(selection, '>=', first)} AND {compare(selection, '<=', last)}"
-        f" AND ({selection.predicate}) AND ({held or 'FALSE'}) IS NOT TRUE"
-    )
+    return within(selection, _place(selection, rows, 0), _place(selection, rows, rows.num_rows - 1), held)
 
 
 def _place(selection: Selection, rows: pa.Table, index: int) -> tuple[str, ...]:
