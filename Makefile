@@ -41,6 +41,7 @@ test: check ## All of check, then the tests on real servers: under 35 minutes
 .PHONY: faults
 faults: setup ## Kill, cut, damage and overtake the steps at every single point, of which test takes a share
 	FAULTS_SHARE=1 $(RUN) pytest tests/faults
+	MADE_TABLES=$(or $(MADE_TABLES),500) $(RUN) pytest tests/contract/test_made_tables.py
 
 # Exit code 1 is a known vulnerability. Anything else that goes wrong, such as no way to the advisory service, is told
 # loudly and fails nothing: what cannot be asked says nothing about the code.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 
 from airflow_dbhygiene.databases.protocol import Restored
-from airflow_dbhygiene.errors import IllegalMove, NotFound
+from airflow_dbhygiene.errors import IllegalMove, NotFound, RowsReferenced
 from airflow_dbhygiene.ledger import Chunk, Ledger, ObjectReceipt, Run, migrate
 from airflow_dbhygiene.ledger.erasures import Erasures
 from airflow_dbhygiene.ledger.ledger import RESTORE
@@ -66,6 +66,7 @@ def restore(site: Site, wish: Wish) -> Restored:
     :raises NotFound: when the ledger has no such run or chunk
     :raises IllegalMove: when the run was archived under a mask, or rows were erased from its archive
     :raises SchemaChanged: when the target lacks an archived column, or changes rows on their way in
+    :raises RowsReferenced: when rows point at others that are not there; parents come back before their children
     """
     with site.database.session() as session:
         site.database.server(session)
@@ -136,7 +137,10 @@ def _restore_chunk(job: _Job, chunk: Chunk) -> Iterator[Restored]:
 
 def _restore_batch(job: _Job, chunk: Chunk, span: range, rows: pa.Table) -> Restored:
     with job.session.transaction():
-        restored = job.site.database.restore_rows(job.session, job.run.selection, rows, job.target, job.wish.where)
+        try:
+            restored = job.site.database.restore_rows(job.session, job.run.selection, rows, job.target, job.wish.where)
+        except RowsReferenced as error:
+            raise RowsReferenced(f"{error} Restore the rows that {job.target} points at first.") from error
         Ledger(job.session).record_restore(job.wish.restore_id, chunk, str(job.target), span, restored)
         if job.wish.dry_run:
             job.session.rollback()

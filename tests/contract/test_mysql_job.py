@@ -144,6 +144,22 @@ def test_a_locked_row_is_left_to_a_later_try(job: MySqlJob) -> None:
     assert purged(job, tickets) == {"archived": STALE_EVENTS, "purged": STALE_EVENTS}
 
 
+@pytest.mark.parametrize("rows", [300, 600])
+def test_a_locked_row_of_a_small_table_is_left_too(job: MySqlJob, rows: int) -> None:
+    """Where a list of keys is most of the table the optimizer would scan it, and wait for the row."""
+    job.execute(f"DELETE FROM events WHERE id >= {rows}")
+    job.execute("ANALYZE TABLE events")
+    tickets = verified(job)
+    with job.open(autocommit=False) as application:
+        cursor = application.cursor()
+        cursor.execute("SELECT id FROM events WHERE id = 40 FOR UPDATE")
+        with pytest.raises(RowsLocked):
+            purge(job.site, tickets[0].run, tickets[0].chunk)
+        assert job.execute("SELECT id FROM events") == [(40,)]
+        application.rollback()
+    assert purged(job, tickets) == {"archived": rows, "purged": rows}
+
+
 def test_fresh_rows_in_between_do_not_matter(job: MySqlJob) -> None:
     """Where stale and fresh rows alternate in the order of the key, the application may lock and change its own."""
     job.execute("UPDATE events SET at = at + INTERVAL 5 YEAR WHERE id % 2 = 1 AND id < 3000")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,89 +14,10 @@ import pytest
 from airflow_dbhygiene.errors import NotLossless, PlanRefused
 from airflow_dbhygiene.policy import ColdTable, Matching, Parquet
 from airflow_dbhygiene.steps.restore import Wish, restore
+from tests.conftest import MySqlByFlavour
 from tests.mysql_job import MySqlJob
 from tests.servers.mysql import MySqlServer
-
-INTEGERS = {
-    f"{kind}{sign}": (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if not sign else (0, 2**bits - 1)
-    for kind, bits in (("tinyint", 8), ("smallint", 16), ("mediumint", 24), ("int", 32), ("bigint", 64))
-    for sign in ("", " unsigned")
-}
-TEXTS = (
-    "X'411F421F'",
-    "''",
-    "'plain'",
-    r"'line\nbreak\n'",
-    r"'back\\slash\ttab\r'",
-    '\'"quoted", "\'',
-    "','",
-    "'trailing  '",
-    "'😀é'",
-)
-BYTES = ("''", "X'00'", "X'0D0A2C22'", "X'FFFE00'")
-
-COLUMNS: dict[str, tuple[str, ...]] = {
-    **{kind: tuple(map(str, (*edges, 0))) for kind, edges in INTEGERS.items()},
-    "int(5) unsigned zerofill": ("0", "42"),
-    "bool": ("0", "1"),
-    "decimal(10,3)": ("0", "-9999999.999", "9999999.999", "0.001"),
-    "decimal(38,10)": ("1.0000000001", "-9999999999999999999999999999.9999999999"),
-    "decimal(65,30)": (f"{'9' * 35}.{'9' * 30}", f"-{'9' * 35}.{'9' * 30}", "0.000000000000000000000000000001"),
-    "decimal(5,5)": ("0.99999", "-0.00001"),
-    "float": ("1.0000001", "1.0000002", "16777217", "3.40282346e38", "-1.17549435e-38", "0.1"),
-    "float(7,3)": ("1234.567", "-0.001"),
-    "double": ("0.1", "0.30000000000000004", "1.7976931348623157e308", "4.9e-324", "-2.2250738585072014e-308", "1e15"),
-    "double(10,3)": ("1234567.891", "0.001"),
-    "bit(1)": ("b'0'", "b'1'"),
-    "bit(64)": ("0", "18446744073709551615", "b'101'"),
-    "date": ("'1000-01-01'", "'9999-12-31'", "'2024-02-29'", "'0001-01-01'"),
-    "datetime": ("'1000-01-01 00:00:00'", "'9999-12-31 23:59:59'", "'2013-03-31 02:30:00'"),
-    "datetime(6)": ("'1000-01-01 00:00:00.000001'", "'9999-12-31 23:59:59.999999'"),
-    "timestamp": ("'1970-01-01 00:00:01'", "'2038-01-19 03:14:07'", "'2013-10-27 01:30:00'"),
-    "timestamp(6)": ("'1970-01-01 00:00:01.000001'", "'2013-03-31 02:30:00.5'"),
-    "time": ("'-838:59:59'", "'838:59:59'", "'24:00:00'", "'00:00:00'"),
-    "time(6)": ("'-00:00:00.000001'", "'838:59:58.999999'"),
-    "year": ("'0000'", "1901", "2000", "2155"),
-    "char(20)": TEXTS,
-    "varchar(50)": TEXTS,
-    "tinytext": TEXTS,
-    "text": (*TEXTS, "repeat('x\\ny,\"', 10000)"),
-    "mediumtext": (*TEXTS, "repeat('\"', 200000)"),
-    "longtext": (*TEXTS, "repeat('long ', 100000)"),
-    "varchar(50) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin": TEXTS,
-    "varchar(50) CHARACTER SET utf8mb3": ("''", "'é€'"),
-    "varchar(50) CHARACTER SET ascii": ("''", "'~ a'"),
-    "varchar(50) CHARACTER SET latin1": ("''", "'é€ÿ'", "X'80818D8F909D9F'"),
-    "varchar(50) CHARACTER SET sjis": ("_sjis X'82A0835C'", "''"),
-    "varchar(50) CHARACTER SET gbk": ("'漢字'",),
-    "varchar(50) CHARACTER SET ucs2": ("'é漢'",),
-    "varchar(50) CHARACTER SET utf16": ("'😀é'",),
-    "char(5) CHARACTER SET utf32": ("'😀é '",),
-    "varchar(50) CHARACTER SET koi8r": ("'Ж\"'",),
-    "binary(4)": ("X'00'", "X'41200000'", "X'FFFFFFFF'"),
-    "varbinary(50)": BYTES,
-    "tinyblob": BYTES,
-    "blob": BYTES,
-    "mediumblob": BYTES,
-    "longblob": (*BYTES, "repeat(X'000D0A22', 100000)"),
-    "enum('a','b''c','d,e','é')": ("'a'", "'b''c'", "'d,e'", "'é'"),
-    "set('x','y','z z')": ("''", "'x'", "'x,y,z z'"),
-    "enum('ä','ö') CHARACTER SET latin1": ("'ä'", "'ö'"),
-    "json": ("""'{"a": [1, 2.5, null, "é", {"b": ""}]}'""", "'[]'", "'null'", "'12345678901234567890'", "'1e100'"),
-    "geometry": (
-        "st_geomfromtext('POINT(1 2)')",
-        "st_geomfromtext('POLYGON((0 0,1 0,1 1,0 0))')",
-        "st_geomfromtext('POINT(1 2)', 4326)",
-    ),
-    "point": ("st_geomfromtext('POINT(0 0)')",),
-}
-MARIADB = {
-    "uuid": ("'123e4567-e89b-12d3-a456-426655440000'", "'00000000-0000-0000-0000-000000000000'"),
-    "inet6": ("'::1'", "'2001:db8::ff00:42:8329'", "'::ffff:192.0.2.1'"),
-    "inet4": ("'192.0.2.1'", "'0.0.0.0'"),
-    "varchar(100) COMPRESSED": TEXTS,
-}
-MYSQL = {"vector(3)": ("to_vector('[1,2,3.5]')",)}
+from tests.values.mysql import columns_of
 
 NAMES = ("plain", "with space", "quo`te", 'dou"ble', "per%cent", "select", "ünïcode", "Upper")
 
@@ -104,11 +26,6 @@ NAMES = ("plain", "with space", "quo`te", 'dou"ble', "per%cent", "select", "ün�
 def job(mysql_database: dict[str, Any], tmp_path: Path) -> MySqlJob:
     """Give an empty database."""
     return MySqlJob(folder=tmp_path, parameters=mysql_database)
-
-
-def columns_of(server: MySqlServer) -> dict[str, tuple[str, ...]]:
-    """Give the types that a server has."""
-    return COLUMNS | (MARIADB if server.flavour == "mariadb" else MYSQL)
 
 
 def lay_out(job: MySqlJob, kinds: dict[str, tuple[str, ...]]) -> list[str]:
@@ -140,7 +57,7 @@ def dump(job: MySqlJob, quoted: list[str], kinds: dict[str, tuple[str, ...]]) ->
 @pytest.mark.parametrize("place", [None, "", "there@"], ids=["parquet", "cold", "cold elsewhere"])
 def test_every_type_comes_back_equal(job: MySqlJob, any_mysql: MySqlServer, place: str | None) -> None:
     """Archived, verified in full, purged and restored: the server finds every value as it was."""
-    kinds = columns_of(any_mysql)
+    kinds = columns_of(any_mysql.flavour)
     quoted = lay_out(job, kinds)
     before = dump(job, quoted, kinds)
     database = job.parameters["database"]
@@ -160,7 +77,8 @@ def test_every_type_comes_back_equal(job: MySqlJob, any_mysql: MySqlServer, plac
 def test_archives_open_elsewhere_with_natural_types(job: MySqlJob, any_mysql: MySqlServer) -> None:
     """DuckDB and pyarrow read the objects as they are: numbers as numbers, moments as moments."""
     kinds = {
-        kind: columns_of(any_mysql)[kind] for kind in ("bigint unsigned", "decimal(10,3)", "float", "timestamp(6)")
+        kind: columns_of(any_mysql.flavour)[kind]
+        for kind in ("bigint unsigned", "decimal(10,3)", "float", "timestamp(6)")
     }
     lay_out(job, kinds)
     policy = job.policy(table=f"{job.parameters['database']}.everything", stale=Matching("id >= 0"))
@@ -174,14 +92,43 @@ def test_archives_open_elsewhere_with_natural_types(job: MySqlJob, any_mysql: My
     assert str(digits) == "9999999.999"
 
 
-@pytest.mark.parametrize("as_text", [(), ("at",)], ids=["native", "as text"])
-def test_zero_dates_need_text(job: MySqlJob, as_text: tuple[str, ...]) -> None:
-    """A date that is none stops the archive by name; as the server's text it is kept exactly."""
+def test_zero_dates_come_back_from_cold_tables(job: MySqlJob) -> None:
+    """A cold table holds them as they are, and so does all that reads it."""
+    zero_dates(job)
+    name = job.parameters["database"]
+    job.servers["there"] = job.parameters
+    for number, place in enumerate((f"{name}.beside", f"there@{name}.elsewhere")):
+        policy = job.policy(
+            name=f"odd-{number}",
+            table=f"{name}.odd",
+            stale=Matching("id > 0"),
+            archive=ColdTable(place),
+            restored="purge",
+        )
+        certificate = job.run(policy)
+        assert certificate["rows_purged"] == 3
+        assert restore(job.site, Wish(certificate["run"], place)).restored == 3
+        assert texts(job) == ["0000-00-00 00:00:00", "2013-00-00 00:00:00", "2013-01-01 00:00:00"]
+
+
+def zero_dates(job: MySqlJob) -> None:
+    """Make a table with dates that are none."""
     with job.open() as connection, connection.cursor() as cursor:
         cursor.execute("SET sql_mode = ''")
         cursor.execute("CREATE TABLE odd (id int PRIMARY KEY, at datetime)")
         cursor.execute("INSERT INTO odd VALUES (1, '0000-00-00'), (2, '2013-00-00'), (3, '2013-01-01')")
         cursor.execute("ANALYZE TABLE odd")
+
+
+def texts(job: MySqlJob) -> list[str]:
+    """Read the dates as the server writes them."""
+    return [row[0] for row in job.execute("SELECT CAST(at AS CHAR) FROM odd ORDER BY id")]
+
+
+@pytest.mark.parametrize("as_text", [(), ("at",)], ids=["native", "as text"])
+def test_zero_dates_need_text(job: MySqlJob, as_text: tuple[str, ...]) -> None:
+    """A date that is none stops the archive by name; as the server's text it is kept exactly."""
+    zero_dates(job)
     place = Parquet("file:///cold", as_text=as_text)
     policy = job.policy(table=f"{job.parameters['database']}.odd", stale=Matching("id > 0"), archive=place)
     if not as_text:
@@ -191,8 +138,62 @@ def test_zero_dates_need_text(job: MySqlJob, as_text: tuple[str, ...]) -> None:
         return
     certificate = job.run(policy)
     restore(job.site, Wish(certificate["run"], "back"))
-    texts = [row[0] for row in job.execute("SELECT CAST(at AS CHAR) FROM odd ORDER BY id")]
-    assert texts == ["0000-00-00 00:00:00", "2013-00-00 00:00:00", "2013-01-01 00:00:00"]
+    assert texts(job) == ["0000-00-00 00:00:00", "2013-00-00 00:00:00", "2013-01-01 00:00:00"]
+
+
+INSIDE_JSON = {
+    "JSON_OBJECT('price', 1.10)": False,
+    "JSON_OBJECT('price', 1.5)": False,
+    "JSON_ARRAY(TIMESTAMP'2024-01-01 00:00:00')": False,
+    "JSON_ARRAY(DATE'2024-01-01')": False,
+    "JSON_ARRAY(TIME'24:00:00')": False,
+    "JSON_ARRAY(X'00FF')": False,
+    "JSON_OBJECT('many', 18446744073709551615, 'real', 1.5e0, 'yes', true, 'none', NULL)": True,
+    "'-0.0'": True,
+}
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["parquet", "cold table"])
+def test_json_that_its_text_does_not_tell_is_refused(mysql: MySqlJob, *, beside: bool) -> None:
+    """In MySQL a document may hold a DECIMAL or a moment, which would come back as a DOUBLE or a string."""
+    place = ColdTable("cold_json.odd") if beside else Parquet("file:///cold")
+    for number, (value, exact) in enumerate(INSIDE_JSON.items()):
+        mysql.execute("CREATE TABLE odd (id int PRIMARY KEY, doc json)")
+        mysql.execute(f"INSERT INTO odd VALUES (1, {value}), (2, NULL)")
+        mysql.execute("ANALYZE TABLE odd")
+        table = f"{mysql.parameters['database']}.odd"
+        policy = mysql.policy(name=f"json-{number}", table=table, stale=Matching("id > 0"), archive=place)
+        if exact:
+            assert mysql.run(policy)["rows_purged"] == 2, value
+        else:
+            with pytest.raises(NotLossless, match=r"column doc .*DECIMAL"):
+                mysql.run(policy)
+            mysql.execute("UPDATE odd SET doc = JSON_QUOTE(CAST(doc AS CHAR))")
+            mysql.execute("UPDATE odd SET doc = JSON_UNQUOTE(doc)")
+            assert mysql.run(policy.model_copy(update={"name": f"again-{number}"}))["rows_purged"] == 2, value
+        mysql.execute("DROP TABLE odd")
+
+
+@pytest.fixture
+def mysql(mysql_by_flavour: MySqlByFlavour, tmp_path: Path) -> Iterator[MySqlJob]:
+    """Give an empty database of MySQL, whose JSON is a type of its own."""
+    server = mysql_by_flavour("mysql")
+    server.create_database("cold_json")
+    yield MySqlJob(folder=tmp_path, parameters=server.create_database("json"))
+    for name in ("json", "cold_json", "dbhygiene"):
+        server.drop_database(name)
+
+
+def test_json_updated_in_place_is_archived(mysql: MySqlJob) -> None:
+    """Room that a document was left with is no sign of anything."""
+    mysql.execute("CREATE TABLE odd (id int PRIMARY KEY, doc json)")
+    mysql.execute("""INSERT INTO odd VALUES (1, '{"a": "a long text", "b": [1, 2, 3]}')""")
+    mysql.execute("UPDATE odd SET doc = JSON_SET(doc, '$.a', 'short')")
+    mysql.execute("UPDATE odd SET doc = JSON_REMOVE(doc, '$.b[1]')")
+    mysql.execute("ANALYZE TABLE odd")
+    assert mysql.one("SELECT JSON_STORAGE_FREE(doc) FROM odd") > 0
+    table = f"{mysql.parameters['database']}.odd"
+    assert mysql.run(mysql.policy(table=table, stale=Matching("id > 0")))["rows_purged"] == 1
 
 
 def test_generated_and_invisible_columns(job: MySqlJob) -> None:

@@ -26,11 +26,14 @@ from typing import IO, Any, Final, NamedTuple, NoReturn, Self
 
 import adbc_driver_manager.dbapi
 import adbc_driver_postgresql.dbapi
+import MySQLdb
+import MySQLdb.cursors
 import psycopg
 from fsspec.implementations.local import LocalFileSystem
 from psycopg import sql
 
 from airflow_dbhygiene.errors import Transient
+from tests.faults.mysql_stage import MySqlStage
 from tests.faults.stage import POLICY, Stage, perform
 from tests.servers.cache import PROJECT_ROOT
 
@@ -60,6 +63,7 @@ class Order:
     :param at: the point at which it gets the signal; None: it only notes the points that it passes
     :param locked_row: key of a row that the application locks until the step waits for it
     :param remote: whether the store is one that files are put to, as to S3, and not a local folder
+    :param engine: which stage it is: one of PostgreSQL, or one of MariaDB and MySQL
     """
 
     dsn: str
@@ -71,6 +75,12 @@ class Order:
     locked_row: int | None = None
     remote: bool = False
     policy_json: str = POLICY.json_text
+    engine: str = "postgresql"
+
+    def stage(self) -> Stage:
+        """Give the stage that it works on."""
+        kind = Stage if self.engine == "postgresql" else MySqlStage
+        return kind(self.dsn, Path(self.folder), POLICY.from_json(self.policy_json))
 
 
 @dataclass(frozen=True)
@@ -131,8 +141,9 @@ class Forge:
         self._made += 1
         result = self._folder / f"child-{self._made}.json"
         order = Order(
-            stage.dsn, str(stage.folder), steps, str(result), at, policy_json=stage.policy.json_text, **details
-        )
+            stage.dsn, str(stage.folder), steps, str(result), at, policy_json=stage.policy.json_text,
+            engine="mysql" if isinstance(stage, MySqlStage) else "postgresql", **details,
+        )  # fmt: skip
         return Child(self, self.ask({"order": asdict(order)}), result)
 
     def run(self, stage: Stage, *steps: str, at: Point | None = None, **details: Any) -> Ending:
@@ -214,7 +225,7 @@ def _work(order: Order) -> NoReturn:
 
 
 def _perform(order: Order) -> None:
-    stage = Stage(order.dsn, Path(order.folder), POLICY.from_json(order.policy_json))
+    stage = order.stage()
     site = stage.site()
     if order.remote:
         LocalFileSystem.protocol = ("remote",)
@@ -235,12 +246,11 @@ def _locked_row(order: Order) -> Iterator[None]:
     if order.locked_row is None:
         yield
         return
-    with psycopg.connect(order.dsn) as application:
-        application.execute("SELECT id FROM flights WHERE id = %s FOR UPDATE", (order.locked_row,))
+    with order.stage().locked_row(order.locked_row) as let_go:
 
         def release(seconds: float) -> None:
             if seconds:
-                application.rollback()
+                let_go()
 
         setattr(time, "sleep", release)  # noqa: B010 - mypy would not have it otherwise
         yield
@@ -278,6 +288,9 @@ class Points:
         self._wrap(psycopg.Transaction, "__exit__", _kind_of_exit)
         self._wrap(adbc_driver_postgresql.dbapi, "connect", "connect (Arrow)")
         self._wrap(adbc_driver_manager.dbapi.Cursor, "execute", "statement (Arrow)")
+        self._wrap(MySQLdb, "connect", "connect")
+        self._wrap(MySQLdb.cursors.BaseCursor, "execute", _kind_of_mysql)
+        self._wrap(MySQLdb.cursors.SSCursor, "fetchmany", "batch of rows")
         for name, kind in (("get_file", "fetch"), ("put_file", "upload"), ("cat_file", "fetch"), ("rm_file", "remove")):
             self._wrap(LocalFileSystem, name, kind)
         for owner, name in ((os, "fsync"), (Path, "replace"), (Path, "mkdir")):
@@ -344,6 +357,21 @@ def _kind_of(_cursor: Any, statement: Any, *_: object) -> str:
     if words[0] in ("INSERT", "UPDATE", "DELETE", "CREATE", "--") and "dbhygiene" in text:
         return "ledger write"
     return "row lock" if "FOR UPDATE" in text else "statement"
+
+
+def _kind_of_mysql(_cursor: Any, statement: str, *_: object) -> str:
+    word, names_table = statement.split(maxsplit=1)[0], "`flights`" in statement
+    if word in ("COMMIT", "ROLLBACK", "START"):
+        return "BEGIN" if word == "START" else word
+    if "DELETE" in statement and names_table and "dbhygiene" not in statement.split("WHERE", maxsplit=1)[0]:
+        return "DELETE"
+    if "FOR UPDATE" in statement:
+        return "row lock"
+    if "_dbhygiene_check" in statement and word in ("CREATE", "DROP", "INSERT"):
+        return "temporary table"
+    return (
+        "ledger write" if word in ("INSERT", "UPDATE", "DELETE", "CREATE") and "dbhygiene" in statement else "statement"
+    )
 
 
 def _kind_of_exit(_transaction: Any, error: object = None, *_: object) -> str:

@@ -19,10 +19,13 @@ SEED: Final = os.environ.get("FAULTS_SEED") or secrets.token_hex(4)
 NOTE: Final = "all points" if SHARE >= 1 else f"a share of the points: FAULTS_SHARE={SHARE:g} FAULTS_SEED={SEED}"
 
 
-def chosen(points: Iterable[Point], what: str) -> list[Point]:
-    """Give the points, or the share of them that was asked for."""
+def chosen(points: Iterable[Point], what: str, part: float = 1) -> list[Point]:
+    """Give the points, or the share of them that was asked for.
+
+    :param part: of that share, where there are many points of a kind already
+    """
     unique = list(dict.fromkeys(points))
     if SHARE >= 1:
         return unique
-    wanted = min(max(round(len(unique) * SHARE), 1), len(unique))
+    wanted = min(max(round(len(unique) * SHARE * part), 1), len(unique))
     return random.Random(f"{SEED}/{what}").sample(unique, wanted)  # noqa: S311 - a choice that can be repeated

@@ -20,7 +20,7 @@ from pyarrow import csv
 from pyarrow import parquet as pq
 
 from airflow_dbhygiene.databases.postgres import PostgresDatabase
-from airflow_dbhygiene.databases.protocol import VERSION_COLUMN
+from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Database
 from airflow_dbhygiene.policy import ColdTable, Guard, OlderThan, Pace, Parquet, Policy
 from airflow_dbhygiene.policy.moments import Moments, resolve_window
 from airflow_dbhygiene.steps.archive import archive
@@ -28,6 +28,7 @@ from airflow_dbhygiene.steps.plan import make_plan, planned_before, record_plan,
 from airflow_dbhygiene.steps.purge import purge
 from airflow_dbhygiene.steps.reclaim import reclaim
 from airflow_dbhygiene.steps.report import report
+from airflow_dbhygiene.steps.restore import Wish, restore
 from airflow_dbhygiene.steps.site import Site
 from airflow_dbhygiene.steps.verify import verify
 from airflow_dbhygiene.stores.cold_table import ColdTableStore
@@ -61,9 +62,6 @@ POLICY: Final = Policy(
     ),
     reclaim="analyze",
 )
-COLD_POLICY: Final = POLICY.model_copy(update={"archive": ColdTable("cold.flights", object_rows=OBJECT_ROWS)})
-"""The same, into a cold table of the same database."""
-
 WINDOW: Final = resolve_window(POLICY, Moments(explicit=CUTOFF.add(days=30)))
 ORIGIN: Final = {"dag": "flights_hygiene", "dag_run": "faults"}
 RUN: Final = run_id_of(POLICY, WINDOW, ORIGIN)
@@ -96,22 +94,22 @@ class Stage:
 
     def site(self, dsn: str | None = None) -> Site:
         """Put together what the steps work with, perhaps by another way to the same database."""
-        database = PostgresDatabase(lambda: psycopg.connect(dsn or self.dsn))
+        database = self.database(dsn)
         return Site(database, lambda archive: self.open_store(archive, database), _silent)
 
-    def open_store(self, archive: Parquet | ColdTable, database: PostgresDatabase) -> Store:
-        """Open what a policy names."""
-        if isinstance(archive, Parquet):
-            return self.store(archive.url)
-        rows, address = archive.object_rows, archive.address
-        return ColdTableStore(database, database, archive.table_name, url=address, object_rows=rows)
+    def database(self, dsn: str | None = None) -> Database:
+        """Open the database as the steps see it."""
+        return PostgresDatabase(lambda: psycopg.connect(dsn or self.dsn))
 
-    @property
-    def cold(self) -> bool:
-        """Whether rows are archived into a cold table."""
-        return isinstance(self.policy.archive, ColdTable)
+    def open_store(self, archive: Any, database: Database) -> Store:
+        """Open what the policy names: the folder, or a cold table in the same database."""
+        if isinstance(archive, ColdTable):
+            return ColdTableStore(
+                database, database, archive.table_name, url=archive.address, object_rows=archive.object_rows
+            )
+        return self.store(archive.url)
 
-    def store(self, url: str = POLICY.archive.address) -> ParquetStore:
+    def store(self, url: str = POLICY.archive.url) -> ParquetStore:
         """Open the folder as a store."""
         return ParquetStore(self.files, self.root, url=url)
 
@@ -143,6 +141,20 @@ class Stage:
         ((value,),) = self.execute(statement, values)
         return value
 
+    def hot_rows(self) -> bytes:
+        """Give all rows of the table as text, in the order of their keys."""
+        with psycopg.connect(self.dsn) as connection:
+            copy = connection.cursor().copy("COPY (SELECT * FROM flights ORDER BY id) TO STDOUT")
+            with copy as rows:
+                return b"".join(rows)
+
+    @contextmanager
+    def locked_row(self, key: int) -> Iterator[Callable[[], None]]:
+        """Lock a row as the application does; give what lets it go."""
+        with psycopg.connect(self.dsn) as application:
+            application.execute("SELECT id FROM flights WHERE id = %s FOR UPDATE", (key,))
+            yield application.rollback
+
     @contextmanager
     def application(self) -> Iterator[psycopg.Connection[Any]]:
         """Open a transaction of the application, which rolls back unless it is committed."""
@@ -167,6 +179,33 @@ class Stage:
         (row,) = self.execute(f"SELECT {columns} FROM dbhygiene.chunk WHERE chunk = %s", (chunk,))
         return dict(zip(names, row, strict=True))
 
+    def object_rows(self, name: str) -> pa.Table:
+        """Read the rows of one object, past the store's own code where it is a file."""
+        if isinstance(self.policy.archive, Parquet):
+            return pq.ParquetFile(io.BytesIO(self.files.cat_file(f"{self.root}/{name}"))).read()
+        (row,) = self.execute("SELECT sha256, bytes FROM dbhygiene.object WHERE name = %s", (name,))
+        store = self.open_store(self.policy.archive, self.database())
+        with store.fetch(name, *row) as archived:
+            return pa.Table.from_batches(list(archived.batches(10_000)))
+
+    def text(self, name: str) -> str:
+        """Read a text that the store keeps."""
+        if isinstance(self.policy.archive, Parquet):
+            return str(self.files.cat_file(f"{self.root}/{name}").decode())
+        schema = self.policy.archive.table_name.schema
+        return str(self.one(f"SELECT text FROM {schema}.dbhygiene_archive WHERE name = %s", (name,)))
+
+    def stored(self) -> Iterator[str]:
+        """Name all that the store holds."""
+        if isinstance(self.policy.archive, Parquet):
+            yield from (path.removeprefix(f"{self.root}/") for path in self.files.find(self.root))
+            return
+        cold = self.policy.archive.table_name
+        names = {row[0] for row in self.execute("SELECT name FROM dbhygiene.object")}
+        for (number,) in self.execute(f"SELECT DISTINCT dbhygiene_object FROM {cold.schema}.{cold.table}"):
+            yield next((name for name in names if name.endswith(f"@{number}")), f"object {number}")
+        yield from (name for (name,) in self.execute(f"SELECT name FROM {cold.schema}.dbhygiene_archive"))
+
     def object_paths(self, chunk: int) -> list[str]:
         """Give the objects of the archive that won a chunk, in the order of their parts."""
         return [f"{self.root}/{name}" for name, _ in _winners(self, chunk)]
@@ -187,6 +226,8 @@ def perform(site: Site, step: str, policy: Policy = POLICY) -> None:
         window = WINDOW
         if planned_before(site, policy, window, ORIGIN) is None:
             record_plan(site, make_plan(site, policy, window, ORIGIN))
+    elif name == "restore":
+        restore(site, Wish(RUN, "back"))
     elif name in ("reclaim", "report"):
         {"reclaim": reclaim, "report": report}[name](site, RUN)
     else:
@@ -243,21 +284,13 @@ def end_state(stage: Stage) -> EndState:
         " FROM dbhygiene.chunk ORDER BY chunk"
     )
     return EndState(
-        hot_rows=hashlib.sha256(hot_rows(stage)).hexdigest(),
+        hot_rows=hashlib.sha256(stage.hot_rows()).hexdigest(),
         archived_rows=hashlib.sha256(_csv(archived_rows(stage))).hexdigest(),
         account=tuple(stage.execute(account)),
         outcomes=tuple(stage.execute(outcomes)),
         run_state=str(stage.one("SELECT state FROM dbhygiene.run")),
         strangers=tuple(sorted(strangers(stage))),
     )
-
-
-def hot_rows(stage: Stage) -> bytes:
-    """Give all rows of the table as text, in the order of their keys."""
-    with psycopg.connect(stage.dsn) as connection:
-        copy = connection.cursor().copy("COPY (SELECT * FROM flights ORDER BY id) TO STDOUT")
-        with copy as rows:
-            return b"".join(rows)
 
 
 def archived_rows(stage: Stage) -> pa.Table:
@@ -267,60 +300,18 @@ def archived_rows(stage: Stage) -> pa.Table:
         outcomes = stage.execute("SELECT ordinal FROM dbhygiene.outcome WHERE chunk = %s", (chunk,))
         kept_hot = {row[0] for row in outcomes}
         for name, first in _winners(stage, chunk):
-            rows = rows_of(stage, name)
+            rows = stage.object_rows(name)
             gone = [i for i in range(rows.num_rows) if first + i not in kept_hot]
             pieces.append(rows.take(pa.array(gone, pa.int64())).replace_schema_metadata(None))
     return pa.concat_tables(pieces).drop_columns([VERSION_COLUMN]).sort_by("id")
 
 
-def rows_of(stage: Stage, name: str) -> pa.Table:
-    """Give all rows of an object, in their order."""
-    if not stage.cold:
-        return pq.ParquetFile(io.BytesIO(stage.files.cat_file(f"{stage.root}/{name}"))).read()
-    columns = [name for (name,) in stage.execute(_COLD_COLUMNS)]
-    listed = ", ".join(map(identifier, columns))
-    query = f"SELECT {listed} FROM cold.flights WHERE dbhygiene_object = %s ORDER BY dbhygiene_ordinal"
-    rows = stage.execute(query, (int(name.rpartition("@")[2]),))
-    names = [VERSION_COLUMN if column == "dbhygiene_version" else column for column in columns]
-    return pa.Table.from_pydict({column: [row[i] for row in rows] for i, column in enumerate(names)})
-
-
-_COLD_COLUMNS = """
-SELECT attname FROM pg_attribute WHERE attrelid = 'cold.flights'::regclass AND attnum > 0
-AND (attname NOT LIKE 'dbhygiene%%' OR attname = 'dbhygiene_version') ORDER BY attnum
-"""
-
-
 def strangers(stage: Stage) -> Iterator[str]:
-    """Name the files of the store that are neither part of an archive that won nor a certificate."""
-    known = {f"public.flights/run={RUN}/certificate.json"}
+    """Name what the store holds that is neither part of an archive that won nor a certificate."""
+    known = {f"{stage.policy.table}/run={RUN}/certificate.json"}
     for (chunk,) in stage.execute("SELECT chunk FROM dbhygiene.chunk"):
         known |= {name for name, _ in _winners(stage, chunk)}
-    names = _cold_names(stage) if stage.cold else stage.files.find(stage.root)
-    for path in names:
-        name = path.removeprefix(f"{stage.root}/")
-        if name not in known:
-            yield name
-
-
-def _cold_names(stage: Stage) -> Iterator[str]:
-    """Name what the cold table holds: texts, and objects by their numbers where no text tells of them."""
-    if stage.one("SELECT to_regclass('cold.dbhygiene_archive') IS NULL"):
-        return
-    texts = [name for (name,) in stage.execute("SELECT name FROM cold.dbhygiene_archive")]
-    yield from texts
-    numbers = {name.rpartition("@")[2] for name in texts}
-    for (number,) in stage.execute("SELECT DISTINCT dbhygiene_object::text FROM cold.flights"):
-        if number not in numbers:
-            yield f"object {number}"
-
-
-def certificate(stage: Stage) -> str:
-    """Give the run's certificate as the store has it."""
-    name = f"public.flights/run={RUN}/certificate.json"
-    if stage.cold:
-        return str(stage.one("SELECT text FROM cold.dbhygiene_archive WHERE name = %s", (name,)))
-    return (stage.folder / name).read_text()
+    yield from (name for name in stage.stored() if name not in known)
 
 
 def assert_every_row_is_accounted_for(stage: Stage, keys: set[int]) -> None:
@@ -381,8 +372,8 @@ def place_hold(stage: Stage, predicate: str) -> None:
     """Put rows of flights under a legal hold."""
     stage.execute(
         "INSERT INTO dbhygiene.hold (hold_id, table_name, predicate, reason, placed_by)"
-        " VALUES (%s, 'public.flights', %s, 'case 4711', 'legal')",
-        (predicate, predicate),
+        " VALUES (%s, %s, %s, 'case 4711', 'legal')",
+        (predicate, stage.policy.table, predicate),
     )
 
 

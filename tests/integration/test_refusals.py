@@ -25,7 +25,7 @@ from airflow_dbhygiene.policy import Guard, Matching, OlderThan, Parquet, Policy
 from airflow_dbhygiene.steps.archive import archive
 from airflow_dbhygiene.steps.purge import purge
 from airflow_dbhygiene.steps.verify import verify
-from tests.job import AS_OF, Job, window_of
+from tests.job import AS_OF, STALE_EVENTS, Job, window_of
 from tests.servers.postgres import PostgresServer
 
 
@@ -51,6 +51,17 @@ def state(job: Job) -> tuple[Any, ...]:
 
 def _is_table(job: Job) -> bool:
     return bool(job.one("SELECT count(*) FROM pg_attribute WHERE attrelid = to_regclass('events') AND attname = 'id'"))
+
+
+# Keys
+
+
+def test_a_key_whose_operators_are_out_of_reach(job: Job) -> None:
+    """Of citext in a schema that is not searched, PostgreSQL would compare as text, in another order than the index."""
+    job.execute("CREATE SCHEMA far; CREATE EXTENSION citext SCHEMA far; ALTER TABLE events ALTER id TYPE far.citext")
+    refuse(job, "key column id is far.citext, whose operators are not on this role's search_path.*add schema far")
+    job.execute(f"ALTER DATABASE {job.one('SELECT current_database()')} SET search_path = public, far")
+    assert job.run(job.policy())["rows_purged"] == STALE_EVENTS
 
 
 # Kinds of relations

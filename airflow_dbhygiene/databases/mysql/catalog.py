@@ -156,10 +156,11 @@ def _table(session: MySqlSession, name: TableName) -> dict[str, Any]:
     if not rows:
         message = f"table {name} does not exist, or the user may not see it. Write its name as the catalogue does."
         raise NotFound(message)
-    fields = "kind engine rows data_bytes index_bytes free_bytes options".split()
+    fields = "kind engine rows data_bytes index_bytes free_bytes options partitions".split()
     table = dict(zip(fields, rows[0], strict=True))
-    # Before its statistics are gathered InnoDB says 0 or 1 rows, whatever there is.
-    absurd = table["rows"] is not None and table["rows"] <= 1 and table["data_bytes"] > _SMALLEST_PAGE
+    # Before its statistics are gathered InnoDB says 0 or 1 rows, whatever there is. An empty partition has a page, too.
+    empty_bytes = _SMALLEST_PAGE * max(table["partitions"], 1)
+    absurd = table["rows"] is not None and table["rows"] <= 1 and table["data_bytes"] > empty_bytes
     return table | {"row_estimate": None if table["rows"] is None or absurd else int(table["rows"])}
 
 

@@ -19,8 +19,10 @@ SELECT @@read_only, @@innodb_read_only, CONCAT(@@hostname, ':', @@port, @@datadi
 
 TABLE: Final = """
 SELECT table_type, engine, table_rows, coalesce(data_length, 0), coalesce(index_length, 0), coalesce(data_free, 0),
-       coalesce(create_options, '')
-FROM information_schema.tables WHERE table_schema = %s AND table_name = %s
+       coalesce(create_options, ''),
+       (SELECT count(*) FROM information_schema.partitions p
+        WHERE p.table_schema = t.table_schema AND p.table_name = t.table_name)
+FROM information_schema.tables t WHERE table_schema = %s AND table_name = %s
 """
 
 COLUMNS: Final = """

@@ -10,8 +10,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-import pyarrow as pa
-
 from airflow_dbhygiene.databases.mysql.catalog import column_of
 from airflow_dbhygiene.databases.mysql.rows import beside, encode_keys, version_sql
 from airflow_dbhygiene.databases.mysql.values import literals_of, text_of
@@ -22,11 +20,13 @@ from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Outcomes
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    import pyarrow as pa
+
     from airflow_dbhygiene.databases.mysql.session import MySqlSession
-    from airflow_dbhygiene.databases.protocol import Column, Selection
+    from airflow_dbhygiene.databases.protocol import Bound, Column, Selection
 
 _KEYS_AT_A_TIME: Final = 1_000
-"""So few that the optimizer looks them up one by one and never scans the table, locking rows on its way."""
+"""So few that the optimizer looks them up one by one, unless the table itself is small."""
 
 _MOST_SECONDS: Final = 10.0
 """A batch that lasts longer is cancelled: it should last less than two."""
@@ -53,14 +53,15 @@ def delete_carefully(
     A row that is locked, or that changes between two statements, counts as locked: a later look decides.
     """
     outcomes: dict[str, list[int]] = {"drifted": [], "held": [], "vanished": [], "locked": []}
-    with session.limited(_MOST_SECONDS):
-        seen = _look(session, selection, rows, held)
+    columns, keys = _keys_beside(selection, rows)
+    with session.limited(_MOST_SECONDS), beside(session, keys, columns) as archived:
+        found = session.execute(_look(selection, archived, held))
+        seen = {place: state for place, *state in found}
         locks = (PATIENT * session.flavour.mariadb + _lock_piece(selection, piece, held) for piece in _pieces(rows))
         locked = {row[0] for lock in locks for row in session.execute(lock)}
         versions = rows.column(VERSION_COLUMN).to_pylist()
         mine = [place for place, version in enumerate(versions) if version in locked]
-        gone = rows.take(pa.array(mine, pa.int64()))
-        deleted = sum(session.change(statement) for statement in _deletes(selection, gone))
+        deleted = session.change(_delete_beside(selection, archived, mine)) if mine else 0
     if deleted != len(mine):
         raise AssertionError(f"{deleted} rows of {selection.table} were deleted where {len(mine)} were locked")
     for place, ordinal in enumerate(ordinals):
@@ -69,17 +70,37 @@ def delete_carefully(
     return Outcomes(len(mine), **{name: tuple(found) for name, found in outcomes.items()})
 
 
-def _delete_locked(session: MySqlSession, selection: Selection, rows: pa.Table, held: str | None) -> int:
-    """Delete a range's rows, which are locked.
+def by_range(session: MySqlSession) -> bool:
+    """Tell whether one statement may delete a range."""
+    return session.flavour.mariadb and not session.crowded
 
+
+def delete_range(session: MySqlSession, selection: Selection, rows: str) -> int:
+    """Delete rows in a range of the walk, which are locked.
+
+    :param rows: the condition that they fulfil
     :raises StatementTimedOut: when another transaction has locked a row in between, which this run does not take: from
         then on the session deletes by key
     """
-    if session.flavour.mariadb and not session.crowded:
-        session.crowded = True
-        deleted = session.change(AT_ONCE + _delete_range(session, selection, rows, held))
-        session.crowded = False
-        return deleted
+    table = spelled(selection.table)  # named twice, since only this form of the statement may name an index
+    session.crowded = True
+    deleted = session.change(f"{AT_ONCE}DELETE {table} FROM {source(session, selection)} WHERE {rows}")
+    session.crowded = False
+    return deleted
+
+
+def within(selection: Selection, first: Bound, last: Bound, held: str | None) -> str:
+    """Say that a row is stale, is not held, and has one of two places in the walk, or one between them."""
+    return (
+        f"{compare(selection, '>=', first)} AND {compare(selection, '<=', last)}"
+        f" AND ({selection.predicate}) AND ({held or 'FALSE'}) IS NOT TRUE"
+    )
+
+
+def _delete_locked(session: MySqlSession, selection: Selection, rows: pa.Table, held: str | None) -> int:
+    """Delete a range's rows, which are locked."""
+    if by_range(session):
+        return delete_range(session, selection, _in_range(selection, rows, held))
     return sum(session.change(statement) for statement in _deletes(selection, rows))
 
 
@@ -98,17 +119,8 @@ def _lock_range(session: MySqlSession, selection: Selection, rows: pa.Table, hel
     )
 
 
-def _delete_range(session: MySqlSession, selection: Selection, rows: pa.Table, held: str | None) -> str:
-    table = spelled(selection.table)  # named twice, since only this form of the statement may name an index
-    return f"DELETE {table} FROM {source(session, selection)} WHERE {_in_range(selection, rows, held)}"
-
-
 def _in_range(selection: Selection, rows: pa.Table, held: str | None) -> str:
-    first, last = _place(selection, rows, 0), _place(selection, rows, rows.num_rows - 1)
-    return (
-        f"{compare(selection, '>=', first)} AND {compare(selection, '<=', last)}"
-        f" AND ({selection.predicate}) AND ({held or 'FALSE'}) IS NOT TRUE"
-    )
+    return within(selection, _place(selection, rows, 0), _place(selection, rows, rows.num_rows - 1), held)
 
 
 def _place(selection: Selection, rows: pa.Table, index: int) -> tuple[str, ...]:
@@ -140,18 +152,30 @@ def _has_key(selection: Selection, rows: pa.Table) -> str:
 _VERSION: Final = quoted(VERSION_COLUMN)
 
 
-def _look(session: MySqlSession, selection: Selection, rows: pa.Table, held: str | None) -> dict[int, list[Any]]:
+def _look(selection: Selection, archived: str, held: str | None) -> str:
     """See, without waiting, which rows are there, are the same, are stale, are held."""
-    columns, keys = _keys_beside(selection, rows)
-    with beside(session, keys, columns) as archived:
-        table = spelled(selection.table)
-        pairs = [f"{table}.{quoted(name)} = {archived}._dbhygiene_key_{i}" for i, name in enumerate(selection.key)]
-        looked = session.execute(
-            f"SELECT _dbhygiene_ordinal, {version_sql(selection, f'{table}.')} <=> {_VERSION},"
-            f" ({selection.predicate}) IS TRUE, ({held or 'FALSE'}) IS TRUE"
-            f" FROM {archived} STRAIGHT_JOIN {table} ON {' AND '.join(pairs)}"
-        )
-    return {place: state for place, *state in looked}
+    table = spelled(selection.table)
+    return (
+        f"SELECT _dbhygiene_ordinal, {version_sql(selection, f'{table}.')} <=> {_VERSION},"
+        f" ({selection.predicate}) IS TRUE, ({held or 'FALSE'}) IS TRUE FROM {_joined(selection, archived)}"
+    )
+
+
+def _delete_beside(selection: Selection, archived: str, places: Sequence[int]) -> str:
+    """Delete rows that are locked, each looked up by its key.
+
+    Of a list of keys the optimizer makes a scan where the table is small, which waits for rows that others lock.
+    """
+    return (
+        f"DELETE {spelled(selection.table)} FROM {_joined(selection, archived)}"
+        f" WHERE _dbhygiene_ordinal IN ({', '.join(map(str, places))})"
+    )
+
+
+def _joined(selection: Selection, archived: str) -> str:
+    table = spelled(selection.table)
+    pairs = [f"{table}.{quoted(name)} = {archived}._dbhygiene_key_{i}" for i, name in enumerate(selection.key)]
+    return f"{archived} STRAIGHT_JOIN {table} FORCE INDEX (PRIMARY) ON {' AND '.join(pairs)}"
 
 
 def _lock_piece(selection: Selection, piece: pa.Table, held: str | None) -> str:

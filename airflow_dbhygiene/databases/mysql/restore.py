@@ -50,7 +50,10 @@ def restore_rows(
         inserted = session.change(f"INSERT INTO {into} ({names}) SELECT {names} FROM {check}")
         equal = int(session.execute(_count_equal(selection, check, target))[0][0])
     if inserted != equal:
-        message = f"{inserted - equal} of {inserted} rows came back changed into {target}: has it INSERT triggers?"
+        message = (
+            f"{inserted - equal} of {inserted} rows came back changed into {target}: has it INSERT triggers, or "
+            f"columns that are computed in another way now?"
+        )
         raise SchemaChanged(message)
     return Restored(restored=inserted, existing=wanted - inserted)
 

@@ -25,6 +25,8 @@ from airflow_dbhygiene.databases.mysql.catalog import column_of
 from airflow_dbhygiene.databases.mysql.session import translated
 from airflow_dbhygiene.databases.mysql.types import (
     arrow_type,
+    inexact,
+    inexact_sql,
     is_bare,
     is_octets,
     kind_of,
@@ -51,6 +53,8 @@ _ORDINAL: Final = "_dbhygiene_ordinal"
 _LOADED_AT_A_TIME: Final = 500
 _QUOTE, _QUOTE_TWICE = "X'1F'", "X'1F1F'"
 """ASCII's unit separator, as bytes."""
+_MARK: Final = "X'1E'"
+"""No JSON document begins with it."""
 _NIBBLES: Final = np.zeros(256, dtype=np.uint8)
 _NIBBLES[np.frombuffer(b"0123456789ABCDEF", dtype=np.uint8)] = np.arange(16, dtype=np.uint8)
 
@@ -76,11 +80,16 @@ def read(  # noqa: PLR0913, PLR0917 - the protocol's own parameters, and whom to
         yield (batch_of(selection, lines) for lines in translating(session.driver.stream(statement)))
 
 
-def line_sql(selection: Selection, owner: str = "") -> str:
-    """Write an expression for a row's line; NULL when a value is longer than the server's max_allowed_packet."""
+def line_sql(selection: Selection, owner: str = "", *, marking: bool = False) -> str:
+    """Write an expression for a row's line; NULL when a value is longer than the server's max_allowed_packet.
+
+    :param marking: whether to put a mark before values that their text does not tell from others
+    """
     items = []
     for column in selection.columns:
         text = text_sql(column, owner)
+        if marking and (condition := inexact_sql(column, owner)):
+            text = f"IF({condition}, {_MARK}, {text})"
         item = text if is_bare(column) else f"CONCAT({_QUOTE}, {_doubled(column, text)}, {_QUOTE})"
         items.append(f"IF({owner}{quoted(column.name)} IS NULL, '', {item})")
     return "CONCAT(" + ", ',', ".join(items) + ")"
@@ -162,7 +171,7 @@ def _select(  # noqa: PLR0913, PLR0917 - the protocol's own parameters
     if held is not None:
         condition.append(f"({held}) IS NOT TRUE")
     return (
-        f"SELECT {line_sql(selection)} FROM {source(session, selection)} WHERE {' AND '.join(condition)}"
+        f"SELECT {line_sql(selection, marking=True)} FROM {source(session, selection)} WHERE {' AND '.join(condition)}"
         f" ORDER BY {listed(selection.walk)} LIMIT {rows}"
     )
 
@@ -224,6 +233,8 @@ def _exact(column: Column, values: Any) -> Any:
     kind = arrow_type(column)
     if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
         _refuse_odd_years(column, values)
+    if inexact_sql(column) and pc.any(pc.equal(values, pa.scalar("\x1e"))).as_py():
+        raise inexact(column)
     return _octets(values) if pa.types.is_binary(kind) else values.cast(kind)
 
 

@@ -47,7 +47,7 @@ _DENIED: Final = frozenset({1044, 1142, 1143, 1227, 1370, 1410, 1419})
 _LOGIN: Final = frozenset({1045, 1130, 1698, 1820, 1862, 3118})
 _NOT_FOUND: Final = frozenset({1049, 1051, 1054, 1109, 1146, 1305})
 _READ_ONLY: Final = frozenset({1290, 1792, 1836})
-_REFERENCED: Final = frozenset({1217, 1451})
+_REFERENCED: Final = frozenset({1216, 1217, 1451, 1452})
 _TIMED_OUT: Final = frozenset({1020, 1205, 1213, 1317, 1412, 1614, 1969, 3024, 3058, 3572})
 _UNAVAILABLE: Final = frozenset(
     {0, 1021, 1040, 1043, 1053, 1077, 1114, 1129, 1152, 1158, 1159, 1160, 1161, 1180, 1203, 1226, 1927, 3169, 4031}

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from airflow_dbhygiene.databases.mysql.purge import by_range, delete_range
 from airflow_dbhygiene.databases.mysql.walk import hop, source, within
-from airflow_dbhygiene.databases.mysql.writing import AT_ONCE, PATIENT, listed, quoted, spelled
+from airflow_dbhygiene.databases.mysql.writing import PATIENT, listed, quoted, spelled
 
 if TYPE_CHECKING:
     from airflow_dbhygiene.databases.mysql.session import MySqlSession
@@ -29,12 +30,9 @@ def delete_stale(  # noqa: PLR0913 - the protocol's own parameters
     after = hop(session, selection, span, rows)
     piece = f"{within(selection, replace(span, upper=after or span.upper))} AND ({held or 'FALSE'}) IS NOT TRUE"
     with session.limited(_MOST_SECONDS):
-        if careful or session.crowded or not session.flavour.mariadb:
-            return session.change(_skipping_locked(session, selection, piece, rows)), after
-        table, session.crowded = spelled(selection.table), True
-        deleted = session.change(f"{AT_ONCE}DELETE {table} FROM {source(session, selection)} WHERE {piece}")
-        session.crowded = False
-        return deleted, after
+        if by_range(session) and not careful:
+            return delete_range(session, selection, piece), after
+        return session.change(_skipping_locked(session, selection, piece, rows)), after
 
 
 def stale_left(session: MySqlSession, selection: Selection, span: Span, held: str | None) -> bool:

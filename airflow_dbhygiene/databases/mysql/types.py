@@ -118,6 +118,29 @@ def text_sql(column: Column, owner: str = "") -> str:
     return f"CAST({name} AS BINARY)"
 
 
+def inexact_sql(column: Column, owner: str = "") -> str | None:
+    """Write a condition for values whose text is that of other values, too; None where a type has none.
+
+    A JSON document of MySQL's may have a DECIMAL, a moment or bytes inside. Its text reads as a DOUBLE or a string,
+    which takes another number of bytes.
+    """
+    if kind_of(column) != "json":
+        return None
+    name = owner + quoted(column.name)
+    return f"JSON_STORAGE_SIZE({name}) - JSON_STORAGE_FREE({name}) <> JSON_STORAGE_SIZE(CAST({name} AS CHAR))"
+
+
+def inexact(column: Column) -> NotLossless:
+    """Say what such a value is, and what to do."""
+    name = quoted(column.name)
+    return NotLossless(
+        f"column {column.name} ({column.type}) holds a document with a DECIMAL, a moment or bytes inside, which would "
+        f"come back as a DOUBLE or a string: leave such rows out with stale.where, or make it so now, in one "
+        f"transaction: UPDATE … SET {name} = JSON_QUOTE(CAST({name} AS CHAR)); UPDATE … SET {name} = "
+        f"JSON_UNQUOTE({name}); (one UPDATE would find the documents equal, and change nothing)."
+    )
+
+
 @functools.cache
 def character_set(column: Column) -> str | None:
     """Give the name of the column's character set, None when it has none."""

@@ -114,6 +114,20 @@ WHERE i.indrelid = %s AND i.indisprimary AND i.indisvalid
 ORDER BY k.place
 """
 
+HIDDEN_OPERATORS: Final[LiteralString] = """
+SELECT DISTINCT a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), pg_catalog.quote_ident(n.nspname)
+FROM pg_catalog.pg_index i
+CROSS JOIN LATERAL unnest(i.indkey[0:i.indnkeyatts - 1], i.indclass) AS k(attnum, opclass)
+JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+JOIN pg_catalog.pg_opclass c ON c.oid = k.opclass
+JOIN pg_catalog.pg_amop o ON o.amopfamily = c.opcfamily
+     AND o.amoplefttype = c.opcintype AND o.amoprighttype = c.opcintype
+JOIN pg_catalog.pg_operator ON pg_operator.oid = o.amopopr
+JOIN pg_catalog.pg_namespace n ON n.oid = oprnamespace
+WHERE i.indrelid = %s AND i.indisprimary AND i.indisvalid AND NOT pg_catalog.pg_operator_is_visible(o.amopopr)
+ORDER BY 1
+"""
+
 WALK_INDEXES: Final[LiteralString] = """
 SELECT ic.relname, ARRAY(
            SELECT a.attname::text

@@ -49,7 +49,8 @@ def restore_rows(
     session.execute(_sql("DROP TABLE {check}"))
     if inserted != equal:
         message = (
-            f"{inserted - equal} of {inserted} rows came back changed into {target}: does it have INSERT triggers?"
+            f"{inserted - equal} of {inserted} rows came back changed into {target}: does it have INSERT triggers, or "
+            f"columns that are computed in another way now?"
         )
         raise SchemaChanged(message)
     return Restored(restored=int(inserted), existing=wanted - int(inserted))
@@ -78,8 +79,8 @@ def _insert(selection: Selection, target: TableName, columns: list[str]) -> sql.
         target=sql.Identifier(target.schema, target.table),
         columns=sql.SQL(", ").join(map(sql.Identifier, columns)),
         all=sql.SQL(", ").join(sql.Identifier(column.name) for column in selection.columns),
-        inserted=sql.SQL(", ").join(sql.Identifier("inserted", name) for name in columns),
-        archived=sql.SQL(", ").join(sql.Identifier("archived", name) for name in columns),
+        inserted=sql.SQL(", ").join(sql.Identifier("inserted", column.name) for column in selection.columns),
+        archived=sql.SQL(", ").join(sql.Identifier("archived", column.name) for column in selection.columns),
         keys=sql.SQL(" AND ").join(
             sql.SQL("inserted.{0} = archived.{0}").format(sql.Identifier(name)) for name in selection.key
         ),
