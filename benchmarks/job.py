@@ -18,7 +18,7 @@ import fsspec
 import pendulum
 
 from airflow_dbhygiene.databases.protocol import Database
-from airflow_dbhygiene.policy import ColdTable, Guard, OlderThan, Parquet, Policy
+from airflow_dbhygiene.policy import ColdTable, Discard, Guard, OlderThan, Parquet, Policy
 from airflow_dbhygiene.policy.moments import Moments, resolve_window
 from airflow_dbhygiene.steps.archive import archive
 from airflow_dbhygiene.steps.plan import make_plan, record_plan
@@ -35,7 +35,11 @@ HALF = "1995-04-19T00:00:00Z"
 STEPS = {"archive": archive, "verify": verify, "purge": purge}
 
 
-ARCHIVES = {"parquet": Parquet("s3://bench@cold/orders"), "cold": ColdTable("cold.orders")}
+ARCHIVES = {
+    "parquet": Parquet("s3://bench@cold/orders"),
+    "cold": ColdTable("cold.orders"),
+    "discard": Discard(reason="a benchmark"),
+}
 
 
 def orders_policy(table: str, archive: str) -> Policy:

@@ -42,18 +42,22 @@ class MariaDbBench:
         """Archive, verify and purge half of the orders; beside it one DELETE, and pt-archiver."""
         self.server.execute("CREATE DATABASE template_orders")
         load_orders(self.server.parameters("template_orders"), SCALE)
-        ours, pairs, deletes, purges, files = [], [], [], [], []
+        ours, pairs, deletes, purges, files, discards = [], [], [], [], [], []
         for _ in range(ROUNDS):
             ours.append(self.fresh(lambda address: our_job(address, self.s3, "round.orders")))
             pairs.append(self.fresh(lambda address: our_job(address, self.s3, "round.orders", workers=2)))
             deletes.append(self.fresh(self.one_delete))
             purges.append(self.fresh(lambda _: peer_seconds(self.pt_archiver("--purge"))))
             files.append(self.fresh(self.pt_archiver_file))
+            discards.append(self.fresh(lambda address: our_job(address, self.s3, "round.orders", archive="discard")))
         compare_jobs("mariadb_parquet_ptarchiver_1w", ours, "pt-archiver --file", files)
         compare_jobs("mariadb_parquet_ptarchiver_2w", pairs, "pt-archiver --file", files)
         mine = [job["seconds"]["purge"] for job in ours]
         compare("mariadb_purge_ptarchiver", mine, "pt-archiver --purge", purges, rows=ours[0]["rows"])
         compare("mariadb_purge_limit", mine, "one DELETE", deletes, rows=ours[0]["rows"])
+        discarded = [job["seconds"]["purge"] for job in discards]
+        compare("mariadb_discard_limit", discarded, "one DELETE", deletes, rows=ours[0]["rows"])
+        compare("mariadb_discard_ptarchiver", discarded, "pt-archiver --purge", purges, rows=ours[0]["rows"])
         print("  ", steps_of(ours))
 
     def cold(self) -> None:

@@ -42,18 +42,21 @@ class PostgresBench:
     def job(self) -> None:
         """Archive, verify and purge half of the orders; beside it the limit, and the usual loop."""
         self.load(SCALE)
-        ours, pairs, reads, deletes, loops = [], [], [], [], []
+        ours, pairs, reads, deletes, loops, discards = [], [], [], [], [], []
         for _ in range(ROUNDS):
             ours.append(self.fresh(lambda dsn: our_job({"dsn": dsn}, self.s3, "public.orders")))
             reads.append(self.fresh(self.copy_out))
             deletes.append(self.fresh(self.one_delete))
             pairs.append(self.fresh(lambda dsn: our_job({"dsn": dsn}, self.s3, "public.orders", workers=2)))
             loops.append(self.fresh(self.loop))
+            discards.append(self.fresh(lambda dsn: our_job({"dsn": dsn}, self.s3, "public.orders", archive="discard")))
         limit = [read + delete for read, delete in zip(reads, deletes, strict=True)]
         compare_jobs("pg_parquet_limit_1w", ours, "COPY BINARY out + one DELETE", limit)
         compare_jobs("pg_parquet_limit_2w", pairs, "COPY BINARY out + one DELETE", limit)
         purges = [job["seconds"]["purge"] for job in ours]
         compare("pg_purge_limit", purges, "one DELETE", deletes, rows=ours[0]["rows"])
+        discarded = [job["seconds"]["purge"] for job in discards]
+        compare("pg_discard_limit", discarded, "one DELETE", deletes, rows=ours[0]["rows"])
         compare_jobs("seed_loop", ours, "DELETE … WHERE key IN (SELECT … LIMIT 1000)", loops)
         print("  ", steps_of(ours))
 

@@ -14,7 +14,7 @@ from airflow_dbhygiene.databases.mysql.catalog import column_of
 from airflow_dbhygiene.databases.mysql.rows import beside, encode_keys, version_sql
 from airflow_dbhygiene.databases.mysql.values import literals_of, text_of
 from airflow_dbhygiene.databases.mysql.walk import compare, source
-from airflow_dbhygiene.databases.mysql.writing import listed, quoted, spelled
+from airflow_dbhygiene.databases.mysql.writing import AT_ONCE, PATIENT, listed, quoted, spelled
 from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Outcomes
 
 if TYPE_CHECKING:
@@ -27,11 +27,6 @@ if TYPE_CHECKING:
 
 _KEYS_AT_A_TIME: Final = 1_000
 """So few that the optimizer looks them up one by one, unless the table itself is small."""
-
-_PATIENT: Final = "SET STATEMENT innodb_lock_wait_timeout = 1 FOR "
-"""MariaDB 10.11 answers SKIP LOCKED with error 1180 where a lock wait of 0 seconds is set and a row is locked."""
-
-_AT_ONCE: Final = "SET STATEMENT innodb_lock_wait_timeout = 0 FOR "
 
 _MOST_SECONDS: Final = 10.0
 """A batch that lasts longer is cancelled: it should last less than two."""
@@ -62,7 +57,7 @@ def delete_carefully(
     with session.limited(_MOST_SECONDS), beside(session, keys, columns) as archived:
         found = session.execute(_look(selection, archived, held))
         seen = {place: state for place, *state in found}
-        locks = (_PATIENT * session.flavour.mariadb + _lock_piece(selection, piece, held) for piece in _pieces(rows))
+        locks = (PATIENT * session.flavour.mariadb + _lock_piece(selection, piece, held) for piece in _pieces(rows))
         locked = {row[0] for lock in locks for row in session.execute(lock)}
         versions = rows.column(VERSION_COLUMN).to_pylist()
         mine = [place for place, version in enumerate(versions) if version in locked]
@@ -89,7 +84,7 @@ def delete_range(session: MySqlSession, selection: Selection, rows: str) -> int:
     """
     table = spelled(selection.table)  # named twice, since only this form of the statement may name an index
     session.crowded = True
-    deleted = session.change(f"{_AT_ONCE}DELETE {table} FROM {source(session, selection)} WHERE {rows}")
+    deleted = session.change(f"{AT_ONCE}DELETE {table} FROM {source(session, selection)} WHERE {rows}")
     session.crowded = False
     return deleted
 
@@ -119,7 +114,7 @@ def _keys_beside(selection: Selection, rows: pa.Table) -> tuple[list[Column], pa
 
 def _lock_range(session: MySqlSession, selection: Selection, rows: pa.Table, held: str | None) -> str:
     return (
-        f"{_PATIENT * session.flavour.mariadb}SELECT {version_sql(selection)} FROM {source(session, selection)}"
+        f"{PATIENT * session.flavour.mariadb}SELECT {version_sql(selection)} FROM {source(session, selection)}"
         f" WHERE {_in_range(selection, rows, held)} ORDER BY {listed(selection.walk)} FOR UPDATE SKIP LOCKED"
     )
 
