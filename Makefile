@@ -10,9 +10,9 @@ LOCAL_UV := .cache/uv/bin/uv
 UV := $(shell command -v uv || echo $(LOCAL_UV))
 RUN := $(UV) run --no-sync
 
-# What the PostgreSQL servers of the tests load (built for Debian 12, hence its ICU), and MariaDB. Debian starts no
+# What the PostgreSQL servers of the tests load (built for Debian 12, hence its ICU), MariaDB, PgBouncer. Debian starts no
 # MariaDB where packages are installed without an init system; elsewhere its own server does not disturb ours.
-DEBIAN_PACKAGES := tzdata libxml2 libicu72 libgssapi-krb5-2 mariadb-server
+DEBIAN_PACKAGES := tzdata libxml2 libicu72 libgssapi-krb5-2 mariadb-server pgbouncer
 
 # Tests of one file share servers, so they stay on one worker.
 PARALLEL := -n 2 --dist loadfile
@@ -59,6 +59,8 @@ demo: setup ## Archive and purge real flights before your eyes; DB=mariadb or DB
 compose: setup ## Validate docker-compose.yaml, and try each service's settings without an engine
 	$(RUN) pytest tests/compose
 
+# The peer on MariaDB.
+bench: DEBIAN_PACKAGES += percona-toolkit
 .PHONY: bench
 bench: setup ## Measure, and write the figures that the documentation quotes
 	$(RUN) python -m benchmarks

@@ -55,8 +55,10 @@ def on_mariadb(part: Callable[[mariadb.MariaDbBench], None]) -> Callable[[], Non
 
 PARTS: Mapping[str, Callable[[], None]] = {
     "job": on_postgres(postgres.PostgresBench.job),
+    "cold": on_postgres(postgres.PostgresBench.cold),
     "memory": on_postgres(postgres.PostgresBench.memory),
     "mariadb": on_mariadb(mariadb.MariaDbBench.job),
+    "mariadb_cold": on_mariadb(mariadb.MariaDbBench.cold),
     "airflow": empty_dag_run,
 }
 

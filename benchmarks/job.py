@@ -18,14 +18,16 @@ import fsspec
 import pendulum
 
 from airflow_dbhygiene.databases.protocol import Database
-from airflow_dbhygiene.policy import Guard, OlderThan, Parquet, Policy
+from airflow_dbhygiene.policy import ColdTable, Discard, Guard, OlderThan, Parquet, Policy
 from airflow_dbhygiene.policy.moments import Moments, resolve_window
 from airflow_dbhygiene.steps.archive import archive
 from airflow_dbhygiene.steps.plan import make_plan, record_plan
 from airflow_dbhygiene.steps.purge import purge
 from airflow_dbhygiene.steps.site import Site
 from airflow_dbhygiene.steps.verify import verify
+from airflow_dbhygiene.stores.cold_table import ColdTableStore
 from airflow_dbhygiene.stores.parquet import ParquetStore
+from airflow_dbhygiene.stores.protocol import Store
 
 HALF = "1995-04-19T00:00:00Z"
 """About half of TPC-H's orders are older."""
@@ -33,14 +35,21 @@ HALF = "1995-04-19T00:00:00Z"
 STEPS = {"archive": archive, "verify": verify, "purge": purge}
 
 
-def orders_policy(table: str) -> Policy:
+ARCHIVES = {
+    "parquet": Parquet("s3://bench@cold/orders"),
+    "cold": ColdTable("cold.orders"),
+    "discard": Discard(reason="a benchmark"),
+}
+
+
+def orders_policy(table: str, archive: str) -> Policy:
     """Give the policy that archives and purges the older half of the orders."""
     return Policy(
         name="orders",
         conn_id="bench",
         table=table,
         stale=OlderThan("o_orderdate", keep="1 day", zone="UTC"),
-        archive=Parquet("s3://bench@cold/orders"),
+        archive=ARCHIVES[archive],
         guard=Guard(max_rows=100_000_000, max_fraction=0.9, max_chunks=4),
     )
 
@@ -62,15 +71,23 @@ def database_of(address: dict[str, Any]) -> Database:
 
 def site_of(address: dict[str, Any], s3: dict[str, str]) -> Site:
     """Put together what the steps work with."""
-    filesystem = fsspec.filesystem("s3", skip_instance_cache=True, **s3)
-    return Site(
-        database_of(address), lambda place: ParquetStore(filesystem, "cold/orders", url=place.url), lambda _: None
-    )
+    database = database_of(address)
+
+    def opened(archive: Parquet | ColdTable) -> Store:
+        if isinstance(archive, ColdTable):
+            table, rows = archive.table_name, archive.object_rows
+            return ColdTableStore(database, database, table, url=archive.address, object_rows=rows)
+        filesystem = fsspec.filesystem("s3", skip_instance_cache=True, **s3)
+        return ParquetStore(filesystem, "cold/orders", url=archive.url)
+
+    return Site(database, opened, lambda _: None)
 
 
-def run_job(address: dict[str, Any], s3: dict[str, str], table: str, workers: int) -> dict[str, Any]:
+def run_job(
+    address: dict[str, Any], s3: dict[str, str], table: str, workers: int, archive: str = "parquet"
+) -> dict[str, Any]:
     """Plan, then archive, verify and purge every chunk."""
-    policy = orders_policy(table)
+    policy = orders_policy(table, archive)
     site = site_of(address, s3)
     started = time.perf_counter()
     plan = make_plan(site, policy, resolve_window(policy, Moments(explicit=pendulum.parse(HALF))), {"who": "bench"})
@@ -116,8 +133,10 @@ def main() -> None:
     parser.add_argument("--s3", required=True, type=json.loads, help="arguments of the file system, as JSON")
     parser.add_argument("--table", required=True, help="schema.table of the orders")
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--archive", choices=ARCHIVES, default="parquet")
     arguments = parser.parse_args()
-    print(json.dumps(run_job(arguments.address, arguments.s3, arguments.table, arguments.workers)))
+    done = run_job(arguments.address, arguments.s3, arguments.table, arguments.workers, arguments.archive)
+    print(json.dumps(done))
 
 
 if __name__ == "__main__":

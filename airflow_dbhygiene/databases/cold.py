@@ -91,6 +91,9 @@ class ColdTables(Protocol):
     ) -> None:
         """Write rows that come from another server."""
 
+    def end(self, session: Any, copied: Copied, /) -> int:
+        """Say where the object ends if none of its rows is missing; where ``copied`` begins when it has none."""
+
     def count(self, session: Any, copied: Copied, /) -> int:
         """Count the rows that are there."""
 
@@ -103,7 +106,10 @@ class ColdTables(Protocol):
         """Stream the rows in the order of their ordinals; all columns and the version, or these."""
 
     def differing(self, session: Any, selection: Selection, copied: Copied, /) -> tuple[int, int]:
-        """Compare with the table beside; give how many rows have the same version, and how many of these differ."""
+        """Compare with the table beside; give how many rows have the same version, and how many of these differ.
+
+        A copy that is missing differs.
+        """
 
     def delete(self, session: Any, selection: Selection, copied: Copied, held: str | None, /) -> int:
         """Delete from the table beside what is stale, not held and identical to its copy, to the bit; count it.

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
-from airflow_dbhygiene.databases.cold import Origin
 from airflow_dbhygiene.databases.protocol import Span
 from airflow_dbhygiene.errors import SchemaChanged, StatementTimedOut
 from airflow_dbhygiene.ledger import Chunk, Ledger, ObjectReceipt, Run
@@ -131,30 +130,9 @@ def _write_piece(attempt: _Attempt, piece: _Piece, most: int) -> ObjectReceipt |
                 return None
             name = _intend(attempt, piece)
             sha256 = attempt.store.upload(file, name)
-    return _receive(attempt, piece, name, Written(file.rows, file.bytes, sha256, piece.pairs.hexdigest()))
-
-
-def _copy(attempt: _Attempt, beside: Beside) -> list[ObjectReceipt]:
-    """Let the server copy object after object, each in a transaction of its own."""
-    database, run, span = attempt.site.database, attempt.run, attempt.chunk.span
-    receipts: list[ObjectReceipt] = []
-    first = 0
-    while True:
-        with database.session() as session:
-            with session.transaction(walking=True):
-                upper = database.hop(session, run.selection, span, beside.object_rows)
-            held = Ledger(session).held_condition(run.policy)
-        piece = _Piece(part=len(receipts), first_ordinal=first, after=None)
-        name = _intend(attempt, piece)
-        here = Span(span.lower, span.upper if upper is None else upper)
-        origin = Origin(run.run_id, attempt.chunk.chunk)
-        written = beside.copy(run.selection, here, held, name, origin, _notes(attempt, piece))
-        receipts.append(_receive(attempt, piece, name, written))
-        first += written.rows
-        attempt.progress.at(first, last=upper is None)
-        if upper is None:
-            return receipts
-        span = Span(upper, span.upper)
+    with site.database.session() as session:
+        written = Written(file.rows, file.bytes, sha256, piece.pairs.hexdigest())
+        return _receive(attempt, session, piece, name, written)
 
 
 def _intend(attempt: _Attempt, piece: _Piece) -> str:
@@ -165,15 +143,46 @@ def _intend(attempt: _Attempt, piece: _Piece) -> str:
     return name
 
 
-def _receive(attempt: _Attempt, piece: _Piece, name: str, written: Written) -> ObjectReceipt:
+def _copy(attempt: _Attempt, beside: Beside) -> list[ObjectReceipt]:
+    """Let the server copy object after object, each in a transaction of its own."""
+    receipts: list[ObjectReceipt] = []
+    span: Span | None = attempt.chunk.span
+    first = 0
+    with attempt.site.database.session() as session:
+        while span is not None:
+            here, span = _next(attempt, session, span, beside.object_rows)
+            piece = _Piece(part=len(receipts), first_ordinal=first, after=None)
+            receipts.append(_copy_piece(attempt, beside, session, piece, here))
+            first += receipts[-1].rows
+            attempt.progress.at(first, last=span is None)
+    return receipts
+
+
+def _next(attempt: _Attempt, session: Any, span: Span, rows: int) -> tuple[Span, Span | None]:
+    """Split so many stale rows off a span; with them comes the rest, if there is one."""
+    with session.transaction(walking=True):
+        upper = attempt.site.database.hop(session, attempt.run.selection, span, rows)
+    return (span, None) if upper is None else (Span(span.lower, upper), Span(upper, span.upper))
+
+
+def _copy_piece(attempt: _Attempt, beside: Beside, session: Any, piece: _Piece, span: Span) -> ObjectReceipt:
+    """Commit without waiting for the disk: what is lost in a crash is lost with all behind it, and done again."""
+    name = attempt.store.named(_base_name(attempt, piece))
+    with session.transaction(durable=False):
+        held = Ledger(session).held_condition(attempt.run.policy)
+        Ledger(session).intend_object(attempt.chunk, attempt.nonce, piece.part, name)
+    written = beside.copy(session, attempt.run, span, held, name, _notes(attempt, piece))
+    with session.transaction(durable=False):
+        return _receive(attempt, session, piece, name, written)
+
+
+def _receive(attempt: _Attempt, session: Any, piece: _Piece, name: str, written: Written) -> ObjectReceipt:
     """Record what was written; give way to a report that has discarded the attempt meanwhile."""
     receipt = ObjectReceipt(
         attempt.run.run_id, attempt.chunk.chunk, attempt.nonce, piece.part, name, piece.first_ordinal, written.rows,
         written.bytes, written.sha256, written.fingerprint,
     )  # fmt: skip
-    with attempt.site.database.session() as session:
-        received = Ledger(session).receive_object(receipt)
-    if not received:
+    if not Ledger(session).receive_object(receipt):
         attempt.store.discard(name)
         raise StatementTimedOut(_ruled_out(attempt.chunk))
     return receipt
@@ -207,7 +216,7 @@ def _claim(attempt: _Attempt, receipts: list[ObjectReceipt]) -> int | None:
     :raises StatementTimedOut: when a report has discarded the attempt
     """
     rows = sum(receipt.rows for receipt in receipts)
-    with attempt.site.database.session() as session, session.transaction():
+    with attempt.site.database.session() as session, session.transaction(durable=True):
         ledger = Ledger(session)
         current = ledger.chunk(attempt.run.run_id, attempt.chunk.chunk, lock=True)
         if current.state not in (PLANNED, DAMAGED):

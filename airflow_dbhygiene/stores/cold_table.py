@@ -35,7 +35,6 @@ _EPOCH_MILLISECONDS: Final = 1_577_836_800_000
 _RANDOM_BITS: Final = 22
 _DISCARDED_AT_A_TIME: Final = 10_000
 _FASTEST: Final = 1
-_UNBOUNDED: Final = 2**62
 
 
 @dataclass(frozen=True)
@@ -134,11 +133,14 @@ class ColdTableStore:
         return f"{base}@{(milliseconds << _RANDOM_BITS) | chance}"
 
     def copy(  # noqa: PLR0913, PLR0917 - which rows, and what they become
-        self, selection: Selection, span: Span, held: str | None, name: str, origin: Origin, notes: Mapping[str, str]
+        self, session: Any, run: Run, span: Span, held: str | None, name: str, notes: Mapping[str, str]
     ) -> Written:
-        """Let the server copy the span's stale rows, and digest them as they lie in the cold table."""
-        to = self._place(name, notes)
-        with self._database.session() as session, session.transaction(walking=True, durable=True):
+        """Let the server copy the span's stale rows, and digest them as they lie in the cold table.
+
+        It may commit without waiting for the disk: a receipt that lasts commits later.
+        """
+        to, selection, origin = self._place(name, notes), run.selection, _origin(notes)
+        with session.transaction(walking=True, durable=False):
             rows = self._cold.copy(session, selection, span, held, to, origin)
             copied = replace(to, end=to.first + rows)
             self._note(session, copied, name, notes)
@@ -159,7 +161,7 @@ class ColdTableStore:
             selection = _selection(notes)
             to = self._place(name, notes)
             copied = replace(to, end=to.first + spooled.rows)
-            origin = Origin(notes["run"], int(notes["chunk"]))
+            origin = _origin(notes)
             with self._database.session() as session, session.transaction(durable=True):
                 self._cold.load(session, selection, file.iter_batches(_DISCARDED_AT_A_TIME), to, origin)
                 self._note(session, copied, name, notes)
@@ -183,8 +185,7 @@ class ColdTableStore:
             selection = _selection(notes)
             everything = self._place(name, notes)
             with session.transaction():
-                rows = self._cold.count(session, replace(everything, end=_UNBOUNDED))
-                lies = replace(everything, end=everything.first + rows)
+                lies = replace(everything, end=self._cold.end(session, everything))
                 if not (self.beside and compared) and self._cold.digest(session, selection, lies) != sha256:
                     message = f"object {name} of {self.url} is not what was written: its digest differs; {_NOT_DELETED}"
                     raise ArchiveDamaged(message)
@@ -244,6 +245,10 @@ class ColdTableStore:
             f"cold table {self.url} is on {there}, and the table on {home}: values would not come back equal. Archive "
             f"to Parquet, which any engine can read, or name a connection of {home}."
         )
+
+
+def _origin(notes: Mapping[str, str]) -> Origin:
+    return Origin(notes["run"], int(notes["chunk"]))
 
 
 def _selection(notes: Mapping[str, str]) -> Selection:

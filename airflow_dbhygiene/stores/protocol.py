@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from airflow_dbhygiene.databases.cold import Copied, Origin, Outlook
+    from airflow_dbhygiene.databases.cold import Copied, Outlook
     from airflow_dbhygiene.databases.protocol import Database, Selection, Span
     from airflow_dbhygiene.ledger import Run
 
@@ -72,9 +72,12 @@ class Beside(Protocol):
         """How many rows one object holds at most."""
 
     def copy(  # noqa: PLR0913, PLR0917 - which rows, and what they become
-        self, selection: Selection, span: Span, held: str | None, name: str, origin: Origin, notes: Mapping[str, str], /
+        self, session: Any, run: Run, span: Span, held: str | None, name: str, notes: Mapping[str, str], /
     ) -> Written:
-        """Copy the span's stale rows that are not held into an object of that name."""
+        """Copy the span's stale rows that are not held into an object of that name.
+
+        It may commit without waiting for the disk: a receipt that lasts commits later.
+        """
 
 
 class Store(Protocol):

@@ -214,13 +214,41 @@ def test_a_row_whose_copy_was_changed_stays(stage: Stage, damage: str) -> None:
     assert len(stage.copies()) == ROWS
 
 
-def test_a_copy_changed_before_verify_is_noticed(stage: Stage) -> None:
+@pytest.mark.parametrize("damage", ["UPDATE {} SET note = 'forged' WHERE id = 77", "DELETE FROM {} WHERE id = 77"])
+def test_a_copy_changed_before_verify_is_noticed(stage: Stage, damage: str) -> None:
     """All rows are compared where they lie beside each other; elsewhere the digest tells."""
     tickets = stage.job.start(stage.policy(verify="sample", sample_rows=1))
     archive(stage.job.site, tickets[0].run, tickets[0].chunk)
-    stage.execute(f"UPDATE {stage.cold} SET note = 'forged' WHERE id = 77")
+    stage.execute(damage.format(stage.cold))
     with pytest.raises(ArchiveDamaged):
         verify(stage.job.site, tickets[0].run, tickets[0].chunk)
+
+
+@pytest.mark.parametrize("stage", [("postgres", True)], indirect=True, ids=["postgres"])
+def test_rows_that_moved_since_they_were_copied(stage: Stage) -> None:
+    """CLUSTER moves every row and changes none: a forged copy is noticed, and all are purged in whole batches."""
+    tickets = stage.verified()
+    stage.job.execute("CREATE INDEX back ON events (id DESC)")
+    stage.job.execute("CLUSTER events USING back")
+    stage.execute(f"UPDATE {stage.cold} SET note = 'forged' WHERE id = 250")
+    with pytest.raises(ArchiveDamaged):
+        stage.purge(tickets)
+    archive(stage.job.site, tickets[1].run, tickets[1].chunk)
+    verify(stage.job.site, tickets[1].run, tickets[1].chunk)
+    assert stage.purge(tickets)["purged"] == ROWS
+    assert report(stage.job.site, tickets[0].run)["careful_batches"] == 0
+
+
+@pytest.mark.parametrize("stage", [("postgres", True)], indirect=True, ids=["postgres"])
+def test_a_partitioned_table(stage: Stage) -> None:
+    """A place in it belongs to a row of each partition: its rows are found by key, in whole batches."""
+    stage.job.execute(
+        "ALTER TABLE events RENAME TO plain; CREATE TABLE events (LIKE plain, PRIMARY KEY (id)) PARTITION BY RANGE (id);"
+        " CREATE TABLE events_1 PARTITION OF events FOR VALUES FROM (0) TO (300);"
+        " CREATE TABLE events_2 PARTITION OF events DEFAULT; INSERT INTO events SELECT * FROM plain; ANALYZE events"
+    )
+    certificate = stage.job.run(stage.policy(reclaim="none"))
+    assert (certificate["rows_purged"], certificate["careful_batches"]) == (ROWS, 0)
 
 
 def test_a_locked_row_is_come_back_to(beside: Stage) -> None:

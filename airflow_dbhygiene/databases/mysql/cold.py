@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from airflow_dbhygiene.databases import cold
-from airflow_dbhygiene.databases.mysql import cold_look
+from airflow_dbhygiene.databases.mysql import cold_look, purge
+from airflow_dbhygiene.databases.mysql.catalog import column_of
 from airflow_dbhygiene.databases.mysql.rows import batch_of, line_sql, translating, version_sql
 from airflow_dbhygiene.databases.mysql.types import (
     BYTES,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from airflow_dbhygiene.databases.cold import Copied, Origin
     from airflow_dbhygiene.databases.mysql.session import Connections, MySqlSession
-    from airflow_dbhygiene.databases.protocol import Column, Selection, Span
+    from airflow_dbhygiene.databases.protocol import Bound, Column, Selection, Span
     from airflow_dbhygiene.policy.names import TableName
 
 _LOADED_AT_A_TIME: Final = 500
@@ -82,6 +83,12 @@ class MySqlColdTables:
                 place += rows.num_rows
 
     @staticmethod
+    def end(session: MySqlSession, copied: Copied) -> int:
+        """Say where the object ends if none of its rows is missing."""
+        statement = f"SELECT max({cold.ORDINAL}) + 1 FROM {spelled(copied.table)} WHERE {cold.OBJECT} = {copied.object}"
+        return int(session.execute(statement)[0][0] or copied.first)
+
+    @staticmethod
     def count(session: MySqlSession, copied: Copied) -> int:
         """Count the rows that are there."""
         return int(session.execute(f"SELECT count(*) FROM {spelled(copied.table)} WHERE {_lies(copied)}")[0][0])
@@ -113,23 +120,36 @@ class MySqlColdTables:
     def differing(session: MySqlSession, selection: Selection, copied: Copied) -> tuple[int, int]:
         """Compare byte for byte; where a copy is another than its row, its version tells which of them has changed."""
         hot = f"{spelled(selection.table)}."
-        changed = f"{version_sql(selection, f'{_COPIED}.')} <=> {_COPIED}.{cold.VERSION}"
-        equal, damaged = session.execute(
-            f"SELECT coalesce(sum(same), 0), coalesce(sum(NOT same AND NOT intact), 0) FROM ("
-            f"SELECT {_same(selection, hot)} AS same, IF({_same(selection, hot)}, TRUE, {changed}) AS intact"
-            f" FROM {spelled(copied.table)} AS {_COPIED} STRAIGHT_JOIN {spelled(selection.table)}"
-            f" ON {_keys(selection, hot)} WHERE {_lies(copied, f'{_COPIED}.')}) AS compared"
-        )[0]
-        return int(equal) + int(damaged), int(damaged)
+        intact = f"{version_sql(selection, f'{_COPIED}.')} <=> {_COPIED}.{cold.VERSION}"
+        found: dict[str, int] = dict(
+            session.execute(
+                f"SELECT CASE WHEN {_absent(selection, hot)} THEN 'vanished' WHEN {_same(selection, hot)} THEN 'same'"
+                f" WHEN {intact} THEN 'drifted' ELSE 'damaged' END AS state, count(*)"
+                f" FROM {spelled(copied.table)} AS {_COPIED} LEFT JOIN {spelled(selection.table)}"
+                f" ON {_keys(selection, hot)} WHERE {_lies(copied, f'{_COPIED}.')} GROUP BY state ORDER BY NULL"
+            )
+        )
+        differing = found.get("damaged", 0) + copied.rows - sum(found.values())
+        return found.get("same", 0) + differing, differing
 
     @staticmethod
     def delete(session: MySqlSession, selection: Selection, copied: Copied, held: str | None) -> int:
-        """Lock, without waiting, what is stale, not held, and identical to its copy; delete it if that is all."""
+        """Lock, without waiting, what is stale, not held, and identical to its copy; delete it if that is all.
+
+        Copies lie in the order of the walk, so that all of them are between the first and the last. Where the range of
+        these holds as many rows as were locked, it holds no others.
+        """
         table = spelled(selection.table)
         with session.limited(_MOST_SECONDS):
-            identical = int(session.execute(_lock_identical(session, selection, copied, held))[0][0])
+            first, last = (_place(session, selection, copied, each) for each in (copied.first, copied.end - 1))
+            if not (first and last):
+                return 0
+            rows = purge.within(selection, first, last, held)
+            identical = int(session.execute(_lock_identical(session, selection, copied, rows))[0][0])
             if identical != copied.rows:
                 return identical
+            if purge.by_range(session):
+                return purge.delete_range(session, selection, rows)
             return session.change(
                 f"DELETE {table} FROM {spelled(copied.table)} AS {_COPIED} STRAIGHT_JOIN {table}"
                 f" ON {_keys(selection, f'{table}.')} WHERE {_lies(copied, f'{_COPIED}.')}"
@@ -208,7 +228,22 @@ def _same(selection: Selection, hot: str) -> str:
     return " AND ".join(_equal(column, hot, column, f"{_COPIED}.") for column in selection.columns)
 
 
-def _lock_identical(session: MySqlSession, selection: Selection, copied: Copied, held: str | None) -> str:
+def _absent(selection: Selection, hot: str) -> str:
+    return f"{hot}{quoted(selection.key[0])} IS NULL"
+
+
+def _place(session: MySqlSession, selection: Selection, copied: Copied, ordinal: int) -> Bound:
+    """Give the place in the walk of a copied row; an empty one when it has none, or there is no such copy."""
+    columns = [column_of(selection.columns, name) for name in selection.walk]
+    statement = (
+        f"SELECT {', '.join(map(text_sql, columns))} FROM {spelled(copied.table)}"
+        f" WHERE {cold.OBJECT} = {copied.object} AND {cold.ORDINAL} = {ordinal}"
+    )
+    rows = session.execute(statement)
+    return tuple(text.decode() for text in rows[0]) if rows and None not in rows[0] else ()
+
+
+def _lock_identical(session: MySqlSession, selection: Selection, copied: Copied, rows: str) -> str:
     """The copy's columns have other names here, since conditions call the table's by theirs alone."""
     table = spelled(selection.table)
     renamed = (f"{quoted(column.name)} AS _dbhygiene_{place}" for place, column in enumerate(selection.columns))
@@ -216,8 +251,7 @@ def _lock_identical(session: MySqlSession, selection: Selection, copied: Copied,
     return (
         f"SELECT count(*) FROM (SELECT {', '.join(renamed)} FROM {spelled(copied.table)} WHERE {_lies(copied)})"
         f" AS {_COPIED} STRAIGHT_JOIN {table} ON {_renamed_keys(selection, table)}"
-        f" WHERE {_renamed_same(selection, table)} AND ({selection.predicate}) AND ({held or 'FALSE'}) IS NOT TRUE"
-        f" FOR UPDATE{hot_alone} NOWAIT"
+        f" WHERE {_renamed_same(selection, table)} AND {rows} FOR UPDATE{hot_alone} NOWAIT"
     )
 
 

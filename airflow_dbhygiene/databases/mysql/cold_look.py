@@ -107,7 +107,7 @@ def _create(selection: Selection, table: TableName) -> str:
         *own,
         *map(_definition, selection.columns),
         f"PRIMARY KEY ({cold.OBJECT}, {cold.ORDINAL})",
-        f"KEY dbhygiene_key ({listed(selection.key)}, {cold.RUN})",
+        f"KEY dbhygiene_key ({listed(selection.key)})",
     ]
     body = ",\n  ".join(lines)
     return f"CREATE TABLE IF NOT EXISTS {spelled(table)} (\n  {body}\n) ENGINE=InnoDB ROW_FORMAT=DYNAMIC"

@@ -14,7 +14,7 @@ from airflow_dbhygiene.databases.mysql.catalog import column_of
 from airflow_dbhygiene.databases.mysql.rows import beside, encode_keys, version_sql
 from airflow_dbhygiene.databases.mysql.values import literals_of, text_of
 from airflow_dbhygiene.databases.mysql.walk import compare, source
-from airflow_dbhygiene.databases.mysql.writing import listed, quoted, spelled
+from airflow_dbhygiene.databases.mysql.writing import AT_ONCE, PATIENT, listed, quoted, spelled
 from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Outcomes
 
 if TYPE_CHECKING:
@@ -23,15 +23,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from airflow_dbhygiene.databases.mysql.session import MySqlSession
-    from airflow_dbhygiene.databases.protocol import Column, Selection
+    from airflow_dbhygiene.databases.protocol import Bound, Column, Selection
 
 _KEYS_AT_A_TIME: Final = 1_000
 """So few that the optimizer looks them up one by one, unless the table itself is small."""
-
-_PATIENT: Final = "SET STATEMENT innodb_lock_wait_timeout = 1 FOR "
-"""MariaDB 10.11 answers SKIP LOCKED with error 1180 where a lock wait of 0 seconds is set and a row is locked."""
-
-_AT_ONCE: Final = "SET STATEMENT innodb_lock_wait_timeout = 0 FOR "
 
 _MOST_SECONDS: Final = 10.0
 """A batch that lasts longer is cancelled: it should last less than two."""
@@ -62,7 +57,7 @@ def delete_carefully(
     with session.limited(_MOST_SECONDS), beside(session, keys, columns) as archived:
         found = session.execute(_look(selection, archived, held))
         seen = {place: state for place, *state in found}
-        locks = (_PATIENT * session.flavour.mariadb + _lock_piece(selection, piece, held) for piece in _pieces(rows))
+        locks = (PATIENT * session.flavour.mariadb + _lock_piece(selection, piece, held) for piece in _pieces(rows))
         locked = {row[0] for lock in locks for row in session.execute(lock)}
         versions = rows.column(VERSION_COLUMN).to_pylist()
         mine = [place for place, version in enumerate(versions) if version in locked]
@@ -75,17 +70,37 @@ def delete_carefully(
     return Outcomes(len(mine), **{name: tuple(found) for name, found in outcomes.items()})
 
 
-def _delete_locked(session: MySqlSession, selection: Selection, rows: pa.Table, held: str | None) -> int:
-    """Delete a range's rows, which are locked.
+def by_range(session: MySqlSession) -> bool:
+    """Tell whether one statement may delete a range."""
+    return session.flavour.mariadb and not session.crowded
 
+
+def delete_range(session: MySqlSession, selection: Selection, rows: str) -> int:
+    """Delete rows in a range of the walk, which are locked.
+
+    :param rows: the condition that they fulfil
     :raises StatementTimedOut: when another transaction has locked a row in between, which this run does not take: from
         then on the session deletes by key
     """
-    if session.flavour.mariadb and not session.crowded:
-        session.crowded = True
-        deleted = session.change(_AT_ONCE + _delete_range(session, selection, rows, held))
-        session.crowded = False
-        return deleted
+    table = spelled(selection.table)  # named twice, since only this form of the statement may name an index
+    session.crowded = True
+    deleted = session.change(f"{AT_ONCE}DELETE {table} FROM {source(session, selection)} WHERE {rows}")
+    session.crowded = False
+    return deleted
+
+
+def within(selection: Selection, first: Bound, last: Bound, held: str | None) -> str:
+    """Say that a row is stale, is not held, and has one of two places in the walk, or one between them."""
+    return (
+        f"{compare(selection, '>=', first)} AND {compare(selection, '<=', last)}"
+        f" AND ({selection.predicate}) AND ({held or 'FALSE'}) IS NOT TRUE"
+    )
+
+
+def _delete_locked(session: MySqlSession, selection: Selection, rows: pa.Table, held: str | None) -> int:
+    """Delete a range's rows, which are locked."""
+    if by_range(session):
+        return delete_range(session, selection, _in_range(selection, rows, held))
     return sum(session.change(statement) for statement in _deletes(selection, rows))
 
 
@@ -99,22 +114,13 @@ def _keys_beside(selection: Selection, rows: pa.Table) -> tuple[list[Column], pa
 
 def _lock_range(session: MySqlSession, selection: Selection, rows: pa.Table, held: str | None) -> str:
     return (
-        f"{_PATIENT * session.flavour.mariadb}SELECT {version_sql(selection)} FROM {source(session, selection)}"
+        f"{PATIENT * session.flavour.mariadb}SELECT {version_sql(selection)} FROM {source(session, selection)}"
         f" WHERE {_in_range(selection, rows, held)} ORDER BY {listed(selection.walk)} FOR UPDATE SKIP LOCKED"
     )
 
 
-def _delete_range(session: MySqlSession, selection: Selection, rows: pa.Table, held: str | None) -> str:
-    table = spelled(selection.table)  # named twice, since only this form of the statement may name an index
-    return f"DELETE {table} FROM {source(session, selection)} WHERE {_in_range(selection, rows, held)}"
-
-
 def _in_range(selection: Selection, rows: pa.Table, held: str | None) -> str:
-    first, last = _place(selection, rows, 0), _place(selection, rows, rows.num_rows - 1)
-    return (
-        f"{compare(selection, '>=', first)} AND {compare(selection, '<=', last)}"
-        f" AND ({selection.predicate}) AND ({held or 'FALSE'}) IS NOT TRUE"
-    )
+    return within(selection, _place(selection, rows, 0), _place(selection, rows, rows.num_rows - 1), held)
 
 
 def _place(selection: Selection, rows: pa.Table, index: int) -> tuple[str, ...]:

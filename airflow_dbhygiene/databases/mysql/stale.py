@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from airflow_dbhygiene.databases.mysql.purge import by_range, delete_range
 from airflow_dbhygiene.databases.mysql.walk import hop, source, within
-from airflow_dbhygiene.databases.mysql.writing import listed, quoted, spelled
+from airflow_dbhygiene.databases.mysql.writing import PATIENT, listed, quoted, spelled
 
 if TYPE_CHECKING:
     from airflow_dbhygiene.databases.mysql.session import MySqlSession
     from airflow_dbhygiene.databases.protocol import Bound, Selection, Span
 
 _MOST_SECONDS: Final = 10.0
-_AT_ONCE: Final = "SET STATEMENT innodb_lock_wait_timeout = 0 FOR "
-_PATIENT: Final = "SET STATEMENT innodb_lock_wait_timeout = 1 FOR "
 
 
 def delete_stale(  # noqa: PLR0913 - the protocol's own parameters
@@ -31,12 +30,9 @@ def delete_stale(  # noqa: PLR0913 - the protocol's own parameters
     after = hop(session, selection, span, rows)
     piece = f"{within(selection, replace(span, upper=after or span.upper))} AND ({held or 'FALSE'}) IS NOT TRUE"
     with session.limited(_MOST_SECONDS):
-        if careful or session.crowded or not session.flavour.mariadb:
-            return session.change(_skipping_locked(session, selection, piece, rows)), after
-        table, session.crowded = spelled(selection.table), True
-        deleted = session.change(f"{_AT_ONCE}DELETE {table} FROM {source(session, selection)} WHERE {piece}")
-        session.crowded = False
-        return deleted, after
+        if by_range(session) and not careful:
+            return delete_range(session, selection, piece), after
+        return session.change(_skipping_locked(session, selection, piece, rows)), after
 
 
 def stale_left(session: MySqlSession, selection: Selection, span: Span, held: str | None) -> bool:
@@ -50,7 +46,7 @@ def _skipping_locked(session: MySqlSession, selection: Selection, piece: str, ro
     table = spelled(selection.table)
     same = " AND ".join(f"{table}.{quoted(name)} = _dbhygiene_locked.{quoted(name)}" for name in selection.key)
     return (
-        f"{_PATIENT * session.flavour.mariadb}DELETE {table} FROM (SELECT {listed(selection.key)}"
+        f"{PATIENT * session.flavour.mariadb}DELETE {table} FROM (SELECT {listed(selection.key)}"
         f" FROM {source(session, selection)} WHERE {piece} LIMIT {rows} FOR UPDATE SKIP LOCKED) AS _dbhygiene_locked"
         f" STRAIGHT_JOIN {table} ON {same}"
     )

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from airflow_dbhygiene.policy.names import TableName
+
+
+AT_ONCE: Final = "SET STATEMENT innodb_lock_wait_timeout = 0 FOR "
+"""Before a statement of MariaDB's: do not wait for a lock."""
+
+PATIENT: Final = "SET STATEMENT innodb_lock_wait_timeout = 1 FOR "
+"""MariaDB 10.11 answers SKIP LOCKED with error 1180 where a lock wait of 0 seconds is set and a row is locked."""
 
 
 def quoted(name: str) -> str:

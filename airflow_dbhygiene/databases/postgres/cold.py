@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -9,7 +10,8 @@ import pyarrow as pa
 from psycopg import sql
 
 from airflow_dbhygiene.databases import cold
-from airflow_dbhygiene.databases.postgres import cold_look
+from airflow_dbhygiene.databases.postgres import cold_compare, cold_look
+from airflow_dbhygiene.databases.postgres.cold_compare import lies, table_sql
 from airflow_dbhygiene.databases.postgres.rows import exact, translating, value, written
 from airflow_dbhygiene.databases.postgres.session import translated
 from airflow_dbhygiene.databases.postgres.walk import within
@@ -20,14 +22,14 @@ if TYPE_CHECKING:
 
     from airflow_dbhygiene.databases.cold import Copied, Origin
     from airflow_dbhygiene.databases.postgres.session import Connections, PostgresSession
-    from airflow_dbhygiene.databases.protocol import Selection, Span
+    from airflow_dbhygiene.databases.protocol import Column, Selection, Span
     from airflow_dbhygiene.policy.names import TableName
 
-_BY_KEY: Final = (
-    "SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),"
-    " set_config('max_parallel_workers_per_gather', '0', true)"
+_AS_SENT: Final = re.compile(
+    r"(smallint|integer|bigint|numeric|real|double precision|boolean|text|character varying|character|bytea|uuid|date"
+    r"|interval|json|jsonb|(timestamp|time) with(out)? time zone)(\W|$)"
 )
-"""Look each copied row up by its key: without statistics of the rows just copied the planner would guess wildly."""
+"""Types of which every server has the same binary form, under the same number."""
 
 
 class PostgresColdTables:
@@ -35,6 +37,7 @@ class PostgresColdTables:
 
     look = staticmethod(cold_look.look)
     change = staticmethod(cold_look.change)
+    delete = staticmethod(cold_compare.delete)
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
@@ -47,17 +50,18 @@ class PostgresColdTables:
         return session.change(
             sql.SQL(
                 "INSERT INTO {cold} ({own}, {columns})"
-                " SELECT {object}, {first} + row_number() OVER () - 1, xmin, now(), {chunk}, {run}, {columns}"
+                " SELECT {object}, {first} + row_number() OVER () - 1, xmin, now(), {chunk}, {run}, {place}, {columns}"
                 " FROM {hot} WHERE {rows} AND ({held}) IS NOT TRUE"
             ).format(
-                cold=_table(to.table),
-                own=_names(cold.OWN),
+                cold=table_sql(to.table),
+                own=_names(cold_look.OWN),
+                place=sql.SQL("ctid" if _one_heap(session, selection) else "NULL"),
                 columns=_names(column.name for column in selection.columns),
                 object=sql.Literal(to.object),
                 first=sql.Literal(to.first),
                 chunk=sql.Literal(origin.chunk),
                 run=sql.Literal(origin.run),
-                hot=_table(selection.table),
+                hot=table_sql(selection.table),
                 rows=within(selection, span),
                 held=sql.SQL(held or "false"),
             )
@@ -70,7 +74,7 @@ class PostgresColdTables:
         """Write rows by COPY, each with what is the same for all."""
         moment = session.execute("SELECT now()::text")[0][0]
         columns = _names([*cold.OWN, *(column.name for column in selection.columns)])
-        statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv, NULL '')").format(_table(to.table), columns)
+        statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv, NULL '')").format(table_sql(to.table), columns)
         place = to.first
         with translated(), session.connection.cursor() as cursor, cursor.copy(statement) as copy:
             for batch in batches:
@@ -78,9 +82,21 @@ class PostgresColdTables:
                 place += batch.num_rows
 
     @staticmethod
+    def end(session: PostgresSession, copied: Copied) -> int:
+        """Say where the object ends if none of its rows is missing."""
+        statement = sql.SQL("SELECT coalesce(max(copied.{}) + 1, {}) FROM {} AS copied WHERE copied.{} = {}").format(
+            sql.Identifier(cold.ORDINAL),
+            sql.Literal(copied.first),
+            table_sql(copied.table),
+            sql.Identifier(cold.OBJECT),
+            sql.Literal(copied.object),
+        )
+        return int(session.execute(statement)[0][0])
+
+    @staticmethod
     def count(session: PostgresSession, copied: Copied) -> int:
         """Count the rows that are there."""
-        statement = sql.SQL("SELECT count(*) FROM {} AS copied WHERE {}").format(_table(copied.table), _lies(copied))
+        statement = sql.SQL("SELECT count(*) FROM {} AS copied WHERE {}").format(table_sql(copied.table), lies(copied))
         return int(session.execute(statement)[0][0])
 
     @staticmethod
@@ -91,16 +107,16 @@ class PostgresColdTables:
         *,
         fresh: bool = False,  # noqa: ARG004 - there is no cheaper way
     ) -> str:
-        """Digest the rows in the server's text form, which does not depend on the numbers that it has for types."""
+        """Digest the rows in the server's binary form; as text where that has the number of a type that others lack."""
         statement = sql.SQL(
             "SELECT encode(pg_catalog.sha256(coalesce(string_agg(piece, ''::bytea), ''::bytea)), 'hex') FROM"
-            " (SELECT pg_catalog.sha256(pg_catalog.convert_to(ROW({columns}, {version})::text, 'UTF8')) AS piece"
+            " (SELECT pg_catalog.sha256(pg_catalog.record_send(ROW({columns}, {version}))) AS piece"
             " FROM {cold} AS copied WHERE {lies} ORDER BY {object}, {ordinal}) AS ordered"
         ).format(
-            columns=_names(column.name for column in selection.columns),
+            columns=sql.SQL(", ").join(map(_digested, selection.columns)),
             version=sql.Identifier(cold.VERSION),
-            cold=_table(copied.table),
-            lies=_lies(copied),
+            cold=table_sql(copied.table),
+            lies=lies(copied),
             object=sql.Identifier(cold.OBJECT),
             ordinal=sql.Identifier(cold.ORDINAL),
         )
@@ -118,8 +134,8 @@ class PostgresColdTables:
             values=sql.SQL(", ").join(value(column) for column in chosen),
             version=sql.Identifier(cold.VERSION),
             name=sql.Identifier(VERSION_COLUMN),
-            cold=_table(copied.table),
-            lies=_lies(copied),
+            cold=table_sql(copied.table),
+            lies=lies(copied),
             ordinal=sql.Identifier(cold.ORDINAL),
         )
         with translated(), self._connections.reader() as connection, connection.cursor() as cursor:
@@ -127,93 +143,47 @@ class PostgresColdTables:
             reader = cursor.fetch_record_batch()
             yield (exact(chosen, batch) for batch in translating(reader))
 
-    @staticmethod
-    def differing(session: PostgresSession, selection: Selection, copied: Copied) -> tuple[int, int]:
-        """Compare record images: ``=`` would call 1.0 and 1.00 equal, ``*=`` does not."""
-        session.execute(_BY_KEY)
-        statement = sql.SQL(
-            "SELECT count(*), count(*) FILTER (WHERE {same}) FROM {cold} AS copied JOIN {hot} AS hot ON {keys}"
-            " WHERE {lies} AND hot.xmin = copied.{version}"
-        ).format(
-            same=_same(selection, sql.Identifier("hot")),
-            cold=_table(copied.table),
-            hot=_table(selection.table),
-            keys=_keys(selection, sql.Identifier("hot")),
-            lies=_lies(copied),
-            version=sql.Identifier(cold.VERSION),
-        )
-        compared, equal = session.execute(statement)[0]
-        return int(compared), int(compared) - int(equal)
-
-    @staticmethod
-    def delete(session: PostgresSession, selection: Selection, copied: Copied, held: str | None) -> int:
-        """Delete what is stale, not held, and identical to its copy, to the bit.
-
-        The copy's columns have other names here, since conditions call the table's by theirs alone.
-        """
-        session.execute(_BY_KEY)
-        hot = _table(selection.table)
-        statement = sql.SQL(
-            "DELETE FROM {hot} USING (SELECT {renamed}, {version} AS _dbhygiene_version FROM {cold} AS copied"
-            " WHERE {lies}) AS _dbhygiene_copied"
-            " WHERE {keys} AND {hot}.xmin = _dbhygiene_version AND {same} AND ({stale}) AND ({held}) IS NOT TRUE"
-        ).format(
-            hot=hot,
-            renamed=sql.SQL(", ").join(
-                sql.SQL("{} AS {}").format(sql.Identifier(column.name), sql.Identifier(f"_dbhygiene_{place}"))
-                for place, column in enumerate(selection.columns)
-            ),
-            version=sql.Identifier(cold.VERSION),
-            cold=_table(copied.table),
-            lies=_lies(copied),
-            keys=sql.SQL(" AND ").join(
-                sql.SQL("{}.{} = {}").format(hot, sql.Identifier(name), sql.Identifier(_renamed(selection, name)))
-                for name in selection.key
-            ),
-            same=sql.SQL("ROW({})::record *= ROW({})::record").format(
-                sql.SQL(", ").join(sql.SQL("{}.{}").format(hot, sql.Identifier(c.name)) for c in selection.columns),
-                sql.SQL(", ").join(sql.Identifier(f"_dbhygiene_{place}") for place in range(len(selection.columns))),
-            ),
-            stale=sql.SQL(selection.predicate),
-            held=sql.SQL(held or "false"),
-        )
-        return session.change(statement)
+    def differing(self, session: PostgresSession, selection: Selection, copied: Copied) -> tuple[int, int]:
+        """Compare all rows that were not changed; a copy that is missing differs."""
+        compared, equal = cold_compare.compared(session, selection, copied)
+        missing = copied.rows - (copied.rows if compared == copied.rows else self.count(session, copied))
+        return compared + missing, compared + missing - equal
 
     @staticmethod
     def discard(session: PostgresSession, copied: Copied, rows: int) -> int:
         """Remove rows of an object, in the order of their ordinals."""
         some = sql.SQL("SELECT ctid FROM {} WHERE {object} = {} ORDER BY {object}, {ordinal} LIMIT {}").format(
-            _table(copied.table),
+            table_sql(copied.table),
             sql.Literal(copied.object),
             sql.Literal(rows),
             object=sql.Identifier(cold.OBJECT),
             ordinal=sql.Identifier(cold.ORDINAL),
         )
-        statement = sql.SQL("DELETE FROM {} WHERE ctid = ANY(ARRAY({}))").format(_table(copied.table), some)
+        statement = sql.SQL("DELETE FROM {} WHERE ctid = ANY(ARRAY({}))").format(table_sql(copied.table), some)
         return session.change(statement)
 
     @staticmethod
     def write_text(session: PostgresSession, texts: TableName, name: str, text: str) -> None:
         """Keep a text under a name, in place of any other."""
         statement = "INSERT INTO {} AS kept (name, text) VALUES (%s, %s) ON CONFLICT (name) DO UPDATE SET text = %s"
-        session.execute(sql.SQL(statement).format(_table(texts)), (name, text, text))
+        session.execute(sql.SQL(statement).format(table_sql(texts)), (name, text, text))
 
     @staticmethod
     def read_text(session: PostgresSession, texts: TableName, name: str) -> str | None:
         """Read it back."""
-        rows = session.execute(sql.SQL("SELECT text FROM {} WHERE name = %s").format(_table(texts)), (name,))
+        rows = session.execute(sql.SQL("SELECT text FROM {} WHERE name = %s").format(table_sql(texts)), (name,))
         return str(rows[0][0]) if rows else None
 
     @staticmethod
     def texts(session: PostgresSession, texts: TableName) -> list[str]:
         """Name all texts that end with .json."""
-        statement = sql.SQL("SELECT name FROM {} WHERE name LIKE '%%.json' ORDER BY name").format(_table(texts))
+        statement = sql.SQL("SELECT name FROM {} WHERE name LIKE '%%.json' ORDER BY name").format(table_sql(texts))
         return [str(row[0]) for row in session.execute(statement, {})]
 
     @staticmethod
     def remove_text(session: PostgresSession, texts: TableName, name: str) -> None:
         """Forget it."""
-        session.execute(sql.SQL("DELETE FROM {} WHERE name = %s").format(_table(texts)), (name,))
+        session.execute(sql.SQL("DELETE FROM {} WHERE name = %s").format(table_sql(texts)), (name,))
 
 
 def _with_own(batch: pa.RecordBatch, number: int, place: int, moment: str, origin: Origin) -> pa.RecordBatch:
@@ -228,37 +198,15 @@ def _with_own(batch: pa.RecordBatch, number: int, place: int, moment: str, origi
     )
 
 
-def _lies(copied: Copied) -> sql.Composed:
-    return sql.SQL("copied.{} = {} AND copied.{} >= {} AND copied.{} < {}").format(
-        sql.Identifier(cold.OBJECT),
-        sql.Literal(copied.object),
-        sql.Identifier(cold.ORDINAL),
-        sql.Literal(copied.first),
-        sql.Identifier(cold.ORDINAL),
-        sql.Literal(copied.end),
-    )
+def _one_heap(session: PostgresSession, selection: Selection) -> bool:
+    """Tell whether the table has no partitions, so that a place in it belongs to one row."""
+    name = session.render(table_sql(selection.table))
+    kind = "SELECT relkind = 'r' FROM pg_catalog.pg_class WHERE oid = %s::pg_catalog.regclass"
+    return bool(session.execute(kind, (name,))[0][0])
 
 
-def _same(selection: Selection, hot: sql.Identifier) -> sql.Composed:
-    def row(owner: sql.Identifier) -> sql.Composed:
-        return sql.SQL(", ").join(sql.SQL("{}.{}").format(owner, sql.Identifier(c.name)) for c in selection.columns)
-
-    return sql.SQL("ROW({})::record *= ROW({})::record").format(row(hot), row(sql.Identifier("copied")))
-
-
-def _keys(selection: Selection, hot: sql.Identifier) -> sql.Composed:
-    return sql.SQL(" AND ").join(
-        sql.SQL("{}.{} = copied.{}").format(hot, sql.Identifier(name), sql.Identifier(name)) for name in selection.key
-    )
-
-
-def _renamed(selection: Selection, name: str) -> str:
-    place = next(place for place, column in enumerate(selection.columns) if column.name == name)
-    return f"_dbhygiene_{place}"
-
-
-def _table(table: TableName) -> sql.Identifier:
-    return sql.Identifier(table.schema, table.table)
+def _digested(column: Column) -> sql.Composed:
+    return sql.SQL("{}" if _AS_SENT.match(column.type) else "{}::text").format(sql.Identifier(column.name))
 
 
 def _names(names: Iterable[str]) -> sql.Composed:

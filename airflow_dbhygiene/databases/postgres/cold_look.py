@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from airflow_dbhygiene.databases.postgres.session import PostgresSession
     from airflow_dbhygiene.databases.protocol import Column, Selection
 
-_OWN_TYPES: Final = ("bigint", "bigint", "xid", "timestamp with time zone", "integer", "text")
+PLACE: Final = "dbhygiene_place"
+OWN: Final = (*cold.OWN, PLACE)
+"""A cold table's own columns; the last says where a row lay in the table that it was copied from, if it is there."""
+_OWN_TYPES: Final = ("bigint", "bigint", "xid", "timestamp with time zone", "integer", "text", "tid")
 
 _SCHEMA: Final[LiteralString] = """
 SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE'), pg_catalog.has_schema_privilege(n.oid, 'CREATE')
@@ -91,7 +94,7 @@ def _unknown_types(session: PostgresSession, selection: Selection) -> Iterator[s
 
 def _own_names(selection: Selection) -> Iterator[str]:
     for column in selection.columns:
-        if column.name in cold.OWN:
+        if column.name in OWN:
             yield f"column {column.name} has a name that every cold table uses itself: rename it."
 
 
@@ -118,14 +121,14 @@ def _table_refusals(  # noqa: PLR0913, PLR0917 - what the catalogue says of it
 def _column_refusals(
     session: PostgresSession, selection: Selection, table: TableName, found: dict[str, str]
 ) -> Iterator[str]:
-    if missing := [name for name, kind in zip(cold.OWN, _OWN_TYPES, strict=True) if found.get(name) != kind]:
+    if missing := [name for name, kind in zip(OWN, _OWN_TYPES, strict=True) if found.get(name) != kind]:
         yield f"it has no column {missing[0]}, so that it is no cold table: name a table that does not exist yet."
         return
     known = {column.name: column for column in selection.columns}
     alter = f"ALTER TABLE {session.render(sql.Identifier(table.schema, table.table))}"
     for name, kind in found.items():
         quoted = _quoted(session, name)
-        if name not in known and name not in cold.OWN:
+        if name not in known and name not in OWN:
             yield (
                 f"column {name} is no longer in {selection.table}, and rows archived before have values in it: "
                 f"{alter} DROP COLUMN {quoted}; gives them up, or name another cold table."
@@ -138,13 +141,13 @@ def _column_refusals(
 
 
 def _create(session: PostgresSession, selection: Selection, table: TableName) -> Iterator[str]:
-    own = [f"{name} {kind} NOT NULL" for name, kind in zip(cold.OWN, _OWN_TYPES, strict=True)]
+    own = [f"{name} {kind}{' NOT NULL' * (name != PLACE)}" for name, kind in zip(OWN, _OWN_TYPES, strict=True)]
     columns = [*own, *(_definition(session, column) for column in selection.columns)]
     columns.append(f"PRIMARY KEY ({cold.OBJECT}, {cold.ORDINAL})")
     name = session.render(sql.Identifier(table.schema, table.table))
     yield f"CREATE TABLE {name} (\n  " + ",\n  ".join(columns) + "\n)"
     key = ", ".join(_quoted(session, column) for column in selection.key)
-    yield f"CREATE INDEX ON {name} ({key}, {cold.RUN})"
+    yield f"CREATE INDEX ON {name} ({key})"
 
 
 def _create_texts(session: PostgresSession, table: TableName) -> Iterator[str]:

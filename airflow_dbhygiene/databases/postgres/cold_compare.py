@@ -1,0 +1,125 @@
+"""Copies beside the rows that they were made of: compared, and deleted by, on the server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from psycopg import sql
+
+from airflow_dbhygiene.databases import cold
+from airflow_dbhygiene.databases.postgres import cold_look
+
+if TYPE_CHECKING:
+    from airflow_dbhygiene.databases.cold import Copied
+    from airflow_dbhygiene.databases.postgres.session import PostgresSession
+    from airflow_dbhygiene.databases.protocol import Selection
+    from airflow_dbhygiene.policy.names import TableName
+
+_ONE_BY_ONE: Final = (
+    "SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),"
+    " set_config('enable_seqscan', 'off', true), set_config('max_parallel_workers_per_gather', '0', true)"
+)
+"""Look each copied row up by itself: without statistics of the rows just copied the planner would guess wildly."""
+
+_PLACE: Final = sql.SQL("hot.ctid = copied.{}").format(sql.Identifier(cold_look.PLACE))
+
+
+def compared(session: PostgresSession, selection: Selection, copied: Copied) -> tuple[int, int]:
+    """Compare with the rows that lie where they lay; by key where these are not identical to their copies.
+
+    Where all rows have moved, another row of the same version may lie there.
+
+    :returns: how many rows have the version that was copied, and how many of these are identical to their copies
+    """
+    session.execute(_ONE_BY_ONE)
+    if _in_place(session, selection, copied):
+        found = _compared(session, selection, copied, _PLACE)
+        if found == (copied.rows, copied.rows):
+            return found
+    return _compared(session, selection, copied, _keys(selection))
+
+
+def delete(session: PostgresSession, selection: Selection, copied: Copied, held: str | None) -> int:
+    """Delete what is stale, not held, and identical to its copy, to the bit.
+
+    The copy's columns have other names here, since conditions call the table's by theirs alone.
+    """
+    session.execute(_ONE_BY_ONE)
+    hot = table_sql(selection.table)
+    renamed = {column.name: sql.Identifier(f"_dbhygiene_{i}") for i, column in enumerate(selection.columns)}
+    same_key = [sql.SQL("{}.{} = {}").format(hot, sql.Identifier(name), renamed[name]) for name in selection.key]
+    in_place = sql.SQL("{}.ctid = _dbhygiene_place").format(hot)
+    statement = sql.SQL(
+        "DELETE FROM {hot} USING (SELECT {renamed}, {version} AS _dbhygiene_version, {place} AS _dbhygiene_place"
+        " FROM {cold} AS copied WHERE {lies}) AS _dbhygiene_copied WHERE {joined}"
+        " AND {hot}.xmin = _dbhygiene_version AND {same} AND ({stale}) AND ({held}) IS NOT TRUE"
+    ).format(
+        hot=hot,
+        renamed=sql.SQL(", ").join(
+            sql.SQL("{} AS {}").format(sql.Identifier(name), other) for name, other in renamed.items()
+        ),
+        version=sql.Identifier(cold.VERSION),
+        place=sql.Identifier(cold_look.PLACE),
+        cold=table_sql(copied.table),
+        lies=lies(copied),
+        joined=in_place if _in_place(session, selection, copied) else sql.SQL(" AND ").join(same_key),
+        same=sql.SQL("ROW({})::record *= ROW({})::record").format(
+            sql.SQL(", ").join(sql.SQL("{}.{}").format(hot, sql.Identifier(name)) for name in renamed),
+            sql.SQL(", ").join(renamed.values()),
+        ),
+        stale=sql.SQL(selection.predicate),
+        held=sql.SQL(held or "false"),
+    )
+    return session.change(statement)
+
+
+def lies(copied: Copied) -> sql.Composed:
+    """Say that a row of a cold table is one of these."""
+    return sql.SQL("copied.{} = {} AND copied.{} >= {} AND copied.{} < {}").format(
+        sql.Identifier(cold.OBJECT),
+        sql.Literal(copied.object),
+        sql.Identifier(cold.ORDINAL),
+        sql.Literal(copied.first),
+        sql.Identifier(cold.ORDINAL),
+        sql.Literal(copied.end),
+    )
+
+
+def table_sql(table: TableName) -> sql.Identifier:
+    """Write a table's name."""
+    return sql.Identifier(table.schema, table.table)
+
+
+def _in_place(session: PostgresSession, selection: Selection, copied: Copied) -> bool:
+    """Tell whether the first row, as it was copied, lies where it lay: VACUUM FULL, CLUSTER and the like move rows."""
+    first = copied.part(copied.first, copied.first + 1)
+    return _compared(session, selection, first, _PLACE) == (1, 1)
+
+
+def _compared(session: PostgresSession, selection: Selection, copied: Copied, joined: sql.Composed) -> tuple[int, int]:
+    """Count rows in the version that was copied, and those of them that are identical to their copies.
+
+    By record images: ``=`` would call 1.0 and 1.00 equal, ``*=`` does not.
+    """
+    statement = sql.SQL(
+        "SELECT count(*), count(*) FILTER (WHERE ROW({hots})::record *= ROW({copies})::record)"
+        " FROM {cold} AS copied JOIN {hot} AS hot ON {joined} WHERE {lies} AND hot.xmin = copied.{version}"
+    ).format(
+        hots=_owned("hot", selection),
+        copies=_owned("copied", selection),
+        cold=table_sql(copied.table),
+        hot=table_sql(selection.table),
+        joined=joined,
+        lies=lies(copied),
+        version=sql.Identifier(cold.VERSION),
+    )
+    compared, equal = session.execute(statement)[0]
+    return int(compared), int(equal)
+
+
+def _owned(owner: str, selection: Selection) -> sql.Composed:
+    return sql.SQL(", ").join(sql.Identifier(owner, column.name) for column in selection.columns)
+
+
+def _keys(selection: Selection) -> sql.Composed:
+    return sql.SQL(" AND ").join(sql.SQL("hot.{0} = copied.{0}").format(sql.Identifier(name)) for name in selection.key)
