@@ -60,7 +60,7 @@ class Rehearsal:
     @property
     def part(self) -> float:
         """Of the share of the points, where the first variant has taken a whole one."""
-        return 1 if self.variant == VARIANTS[0] else 0.2
+        return 1 if self.variant == VARIANTS[0] else 0.1
 
     def before(self, step: str) -> Stage:
         """Set databases and folder back to where they were before a step."""

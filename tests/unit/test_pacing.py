@@ -37,7 +37,7 @@ def test_a_slow_batch_shrinks_the_next_one_at_once(target: float, before: list[f
     tempo = simulate(first_tempo(target, 20_000), before)[-1]
     after = tempo.after(tempo.rows, tempo.rows / slow)
     if tempo.rows / slow > target:
-        assert after.rows <= max(slow * target, 100)
+        assert after.rows <= max(slow * target, 100) + 1e-6  # the last digit is rounding
 
 
 def test_it_settles_at_its_target() -> None:
