@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from airflow_dbhygiene.dag import dags_from_folder, hygiene_dag, hygiene_task_group
+    from airflow_dbhygiene.dag import dags_from_folder, hygiene_dag, hygiene_task_group, restore_task_group
     from airflow_dbhygiene.operators import (
         ArchiveOperator,
         HoldOperator,
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from airflow_dbhygiene.version import VERSION as __version__  # noqa: N811 - Python's own name for it
 
 _HOMES = {
-    "airflow_dbhygiene.dag": ("dags_from_folder", "hygiene_dag", "hygiene_task_group"),
+    "airflow_dbhygiene.dag": ("dags_from_folder", "hygiene_dag", "hygiene_task_group", "restore_task_group"),
     "airflow_dbhygiene.operators": (
         "ArchiveOperator",
         "HoldOperator",
@@ -108,6 +108,7 @@ __all__ = [
     "hygiene_dag",
     "hygiene_task_group",
     "policy_asset",
+    "restore_task_group",
 ]
 
 

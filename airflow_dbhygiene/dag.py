@@ -18,6 +18,7 @@ from airflow_dbhygiene.operators import (
     PurgeOperator,
     ReclaimOperator,
     ReportOperator,
+    RestoreOperator,
     VerifyOperator,
 )
 from airflow_dbhygiene.policy import Policy, load_folder
@@ -102,6 +103,35 @@ def hygiene_task_group(  # noqa: PLR0913 - as above
     return group
 
 
+def restore_task_group(  # noqa: PLR0913 - what to put back, and how its tasks run
+    conn_id: str,
+    run: str,
+    *,
+    chunks: str = "",
+    where: str = "",
+    into: str = "",
+    group_id: str = "restore",
+    pool: str | None = None,
+    retries: int = 4,
+) -> TaskGroup:
+    """Make a group that counts what would come back, and then puts it back: the rollback in a DAG of your own.
+
+    :param conn_id: Airflow connection of the database (templated, as all that follow up to ``into``)
+    :param run: the run's id, as its certificate and the ledger have it
+    :param chunks: chunk numbers such as "3" or "2-5"; empty means all
+    :param where: SQL condition that narrows the rows down; empty means all
+    :param into: schema.table to put the rows into; empty means where they came from
+    :param pool: Airflow pool of both tasks; default ``hygiene_<conn_id>``, which must exist
+    :param retries: tries after a transient failure
+    """
+    wish: dict[str, Any] = {"conn_id": conn_id, "run": run, "chunks": chunks, "where": where, "into": into}
+    arguments: Any = {"pool": pool or f"hygiene_{conn_id}", **_tries(retries)}
+    with TaskGroup(group_id, default_args=arguments) as group:
+        look = RestoreOperator(task_id="look", dry_run=True, **wish)
+        look >> RestoreOperator(task_id="restore", **wish)
+    return group
+
+
 def dags_from_folder(folder: str | Path, **settings: Any) -> dict[str, DAG]:
     """Make a DAG for each policy in a folder of YAML files: ``globals().update(dags_from_folder("policies"))``.
 
@@ -125,11 +155,17 @@ def default_args(policy: Policy, *, pool: str | None = None, retries: int = 4) -
     return {
         "owner": policy.owner,
         "pool": pool or pool_of(policy),
+        **_tries(retries),
+        "on_failure_callback": [_notifier(notify.path, notify.arguments) for notify in policy.notify] or None,
+    }
+
+
+def _tries(retries: int) -> dict[str, Any]:
+    return {
         "retries": retries,
         "retry_delay": timedelta(seconds=15),
         "retry_exponential_backoff": True,
         "max_retry_delay": timedelta(minutes=10),
-        "on_failure_callback": [_notifier(notify.path, notify.arguments) for notify in policy.notify] or None,
     }
 
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_dbhygiene import (
@@ -14,6 +15,7 @@ from airflow_dbhygiene import (
     ReleaseHoldOperator,
     ResumeOperator,
     VerifyArchiveOperator,
+    restore_task_group,
 )
 from airflow_dbhygiene.policy import Parquet
 from airflow_dbhygiene.steps.hold import list_holds
@@ -29,6 +31,20 @@ SCHEDULED: Any = {"dag_run": SimpleNamespace(dag_id="d", run_id="r", triggering_
 def _connection(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let Airflow know the database, as its environment tells it."""
     monkeypatch.setenv("AIRFLOW_CONN_SHOP_PG", job.dsn)
+
+
+def test_a_restore_as_a_group(job: Job) -> None:
+    """The first task counts and changes nothing, the second puts the rows back; both run in the database's pool."""
+    run = job.run(job.policy(archive=Parquet(f"file://{job.folder}")))["run"]
+    with DAG("rollback", schedule=None):
+        group = restore_task_group("shop_pg", run, where="id < 100")
+    look, restore = group.children["restore.look"], group.children["restore.restore"]
+    assert look.downstream_task_ids == {"restore.restore"}
+    assert {task.pool for task in (look, restore)} == {"hygiene_shop_pg"}
+    assert look.execute(CONTEXT) == {"restored": 100, "existing": 0}
+    assert job.one("SELECT count(*) FROM events WHERE id < 100") == 0
+    assert restore.execute(CONTEXT) == {"restored": 100, "existing": 0}
+    assert job.one("SELECT count(*) FROM events WHERE id < 100") == 100
 
 
 def test_a_hold_by_a_task(job: Job) -> None:
