@@ -308,7 +308,7 @@ def archived_rows(stage: Stage) -> pa.Table:
 
 def strangers(stage: Stage) -> Iterator[str]:
     """Name what the store holds that is neither part of an archive that won nor a certificate."""
-    known = {f"{stage.policy.table}/run={RUN}/certificate.json"}
+    known = {name for (name,) in stage.execute("SELECT name FROM dbhygiene.certificate")}
     for (chunk,) in stage.execute("SELECT chunk FROM dbhygiene.chunk"):
         known |= {name for name, _ in _winners(stage, chunk)}
     yield from (name for name in stage.stored() if name not in known)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import MySQLdb
@@ -29,7 +30,7 @@ class MySqlTables:
         )
         given = ", ".join(_name(each.name) for each in table.columns if each.given)
         spelled, key = _spelled(name), ", ".join(map(_name, table.key))
-        partitioned = f" PARTITION BY KEY ({_name(table.partition_by)}) PARTITIONS 3" if table.partition_by else ""
+        partitioned = _partitions(table)
         with self.job.open() as connection, connection.cursor() as cursor:
             cursor.execute(_PREPARE)
             cursor.execute(
@@ -78,6 +79,14 @@ def _insert(cursor: Any, statement: str) -> None:
 
 def _name(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
+
+
+def _partitions(table: Table) -> str:
+    """Cut the table up, if that is wished: MariaDB does so with none that has shapes."""
+    shapes = any(re.match("geom|point|line|poly|multi", each.definition) for each in table.columns)
+    if table.partition_by is None or shapes:
+        return ""
+    return f" PARTITION BY KEY ({_name(table.partition_by)}) PARTITIONS 3"
 
 
 def _spelled(name: TableName) -> str:
