@@ -72,12 +72,12 @@ def database_of(address: dict[str, Any]) -> Database:
 def site_of(address: dict[str, Any], s3: dict[str, str]) -> Site:
     """Put together what the steps work with."""
     database = database_of(address)
+    filesystem = fsspec.filesystem("s3", skip_instance_cache=True, **s3)
 
     def opened(archive: Parquet | ColdTable) -> Store:
         if isinstance(archive, ColdTable):
             table, rows = archive.table_name, archive.object_rows
             return ColdTableStore(database, database, table, url=archive.address, object_rows=rows)
-        filesystem = fsspec.filesystem("s3", skip_instance_cache=True, **s3)
         return ParquetStore(filesystem, "cold/orders", url=archive.url)
 
     return Site(database, opened, lambda _: None)
