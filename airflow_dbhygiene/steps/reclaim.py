@@ -74,7 +74,7 @@ def reclaim(site: Site, run_id: str) -> Reclaimed:
         migrate(site.database, session)  # the run may have been planned by an older version
         run, purged = Ledger(session).existing_run(run_id), int(Ledger(session).figures(run_id)["rows_purged"])
         earlier = Ledger(session).reclaimed(run_id)
-        if earlier and earlier["rows_purged"] == purged:
+        if earlier and earlier["rows_purged"] == purged and not earlier["skipped"]:
             site.tell(f"run {run_id} is reclaimed already.")
             return Reclaimed.from_dict(earlier)
         table = run.selection.table

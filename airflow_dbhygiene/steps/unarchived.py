@@ -32,7 +32,7 @@ def purge_unarchived(work: Work) -> Chunk:
         raise IllegalMove(f"{work.chunk.label} is {work.chunk.state}, and has an archive: it is purged by that alone.")
     for attempt in range(_PASSES):
         _pass(work)
-        if not _left(work):
+        if work.chunk.state == PURGED or not _left(work):
             work.progress.at(work.chunk.purged_through, last=True)
             return _finish(work)
         time.sleep(0.1 * 2**attempt)

@@ -35,7 +35,8 @@ print(json.dumps([time.monotonic() - started, sorted(sys.modules)]))
 def examples(lab: Lab) -> Lab:
     """Return the lab once Airflow knows the examples; one plane and many airports have no flight to serve."""
     lab.sql("INSERT INTO public.planes (tailnum, year) VALUES ('N-OLD', 1903)", database="more")
-    for name in ("policies", "hygiene_folder.py", "flights_explicit.py"):
+    lab.sql("CREATE SCHEMA cold", database="more")
+    for name in ("policies", "hygiene_folder.py", "flights_explicit.py", "flights_cold.py"):
         lab.install_example(name, "more_pg")
     return lab
 
@@ -52,7 +53,7 @@ def test_example_imports_fast_and_light(file: Path, tmp_path: Path) -> None:
 
 
 def test_each_policy_of_a_folder_has_a_dag_that_runs(examples: Lab) -> None:
-    """Three policies from two files, with the folder's defaults: each takes its rows and no other."""
+    """Three policies from two files, with the folder's defaults: each takes its rows, no others; one keeps no copy."""
     expected = {dag: _count(examples, rows) for dag, rows in FOLDER.items()}
     assert all(expected.values()), expected
     runs = {dag: examples.start(dag, as_of=AS_OF) for dag in FOLDER}
@@ -60,6 +61,8 @@ def test_each_policy_of_a_folder_has_a_dag_that_runs(examples: Lab) -> None:
         assert examples.finish(dag, run).state == "success", examples.states(dag, run)
         assert examples.client.xcom(dag, run, "report")["rows_purged"] == expected[dag]
         assert _count(examples, FOLDER[dag]) == 0
+    kept = {dag: examples.client.xcom(dag, run, "report")["rows_archived"] for dag, run in runs.items()}
+    assert kept == expected | {"hygiene_unserved_airports": 0}
     details = examples.client.http.get("dags/hygiene_retired_planes/details").json()
     assert details["owners"] == ["data-platform"]
     assert details["timetable_summary"] == "0 0 * * 0"
@@ -91,6 +94,24 @@ def test_group_in_a_dag_of_ones_own_wakes_the_dag_behind_its_asset(examples: Lab
     assert examples.finish("flights_archived", woken.run_id).state == "success"
     assert examples.client.xcom("flights_archived", woken.run_id, "tell") == [expected]
     assert _count(examples, rows) == 0
+
+
+def test_flights_move_into_a_cold_table(examples: Lab) -> None:
+    """Beside the live one, where SQL still finds them: all columns, each row once."""
+    rows = "public.flights WHERE time_hour < '2013-06-01T00:00:00Z'"
+    before = examples.sql(f"SELECT * FROM {rows} ORDER BY id", database="more")
+    run = examples.start("hygiene_flights_cold", as_of="2014-06-01T00:00:00Z")
+    assert examples.finish("hygiene_flights_cold", run).state == "success", examples.states("hygiene_flights_cold", run)
+    assert examples.client.xcom("hygiene_flights_cold", run, "report")["rows_purged"] == len(before) > 100_000
+    assert _count(examples, rows) == 0
+    columns = ", ".join(row[0] for row in examples.sql(_COLUMNS, database="more"))
+    assert examples.sql(f"SELECT {columns} FROM cold.flights ORDER BY id", database="more") == before
+
+
+_COLUMNS = """
+SELECT quote_ident(attname) FROM pg_attribute
+WHERE attrelid = 'public.flights'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum
+"""
 
 
 def _count(lab: Lab, rows: str) -> int:

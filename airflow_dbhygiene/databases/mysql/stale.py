@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from airflow_dbhygiene.databases.mysql.purge import by_range, delete_range
 from airflow_dbhygiene.databases.mysql.walk import hop, source, within
-from airflow_dbhygiene.databases.mysql.writing import PATIENT, listed, quoted, spelled
+from airflow_dbhygiene.databases.mysql.writing import PATIENT, quoted, spelled
 
 if TYPE_CHECKING:
     from airflow_dbhygiene.databases.mysql.session import MySqlSession
@@ -42,11 +42,16 @@ def stale_left(session: MySqlSession, selection: Selection, span: Span, held: st
 
 
 def _skipping_locked(session: MySqlSession, selection: Selection, piece: str, rows: int) -> str:
-    """Lock what can be locked, and delete it by its keys. The LIMIT keeps the inner query a query of its own."""
+    """Lock what can be locked, and delete what is still stale of it. The LIMIT keeps the inner query one of its own.
+
+    The keys have other names outside, since conditions call the table's columns by theirs alone.
+    """
     table = spelled(selection.table)
-    same = " AND ".join(f"{table}.{quoted(name)} = _dbhygiene_locked.{quoted(name)}" for name in selection.key)
+    aliases = {name: f"_dbhygiene_key_{place}" for place, name in enumerate(selection.key)}
+    keys = ", ".join(f"{quoted(name)} AS {alias}" for name, alias in aliases.items())
+    same = " AND ".join(f"{table}.{quoted(name)} = {alias}" for name, alias in aliases.items())
     return (
-        f"{PATIENT * session.flavour.mariadb}DELETE {table} FROM (SELECT {listed(selection.key)}"
+        f"{PATIENT * session.flavour.mariadb}DELETE {table} FROM (SELECT {keys}"
         f" FROM {source(session, selection)} WHERE {piece} LIMIT {rows} FOR UPDATE SKIP LOCKED) AS _dbhygiene_locked"
-        f" STRAIGHT_JOIN {table} ON {same}"
+        f" STRAIGHT_JOIN {table} FORCE INDEX (PRIMARY) ON {same} WHERE {piece}"
     )

@@ -70,7 +70,8 @@ def delete(session: PostgresSession, selection: Selection, copied: Copied, held:
         stale=sql.SQL(selection.predicate),
         held=sql.SQL(held or "false"),
     )
-    return session.change(statement)
+    with session.before_a_deadlock():
+        return session.change(statement)
 
 
 def lies(copied: Copied) -> sql.Composed:
