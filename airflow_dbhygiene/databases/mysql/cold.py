@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 _LOADED_AT_A_TIME: Final = 500
 _COPIED: Final = "_dbhygiene_copied"
-_MOST_SECONDS: Final = 10.0
 
 
 class MySqlColdTables:
@@ -140,11 +139,11 @@ class MySqlColdTables:
         these holds as many rows as were locked, it holds no others.
         """
         table = spelled(selection.table)
-        with session.limited(_MOST_SECONDS):
+        with session.limited(purge.MOST_SECONDS):
             first, last = (_place(session, selection, copied, each) for each in (copied.first, copied.end - 1))
             if not (first and last):
                 return 0
-            rows = purge.within(selection, first, last, held)
+            rows = purge.between(selection, first, last, held)
             identical = int(session.execute(_lock_identical(session, selection, copied, rows))[0][0])
             if identical != copied.rows:
                 return identical

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _KEYS_AT_A_TIME: Final = 1_000
 """So few that the optimizer looks them up one by one, unless the table itself is small."""
 
-_MOST_SECONDS: Final = 10.0
+MOST_SECONDS: Final = 10.0
 """A batch that lasts longer is cancelled: it should last less than two."""
 
 
@@ -38,7 +38,7 @@ def delete(session: MySqlSession, selection: Selection, rows: pa.Table, held: st
     :param rows: the batch's archived keys and versions, in the order of the walk
     :param held: condition of the rows that a legal hold protects
     """
-    with session.limited(_MOST_SECONDS):
+    with session.limited(MOST_SECONDS):
         locked = session.execute(_lock_range(session, selection, rows, held))
         if b"".join([row[0] or b"" for row in locked]) != encode_keys(selection, rows):
             return False
@@ -54,7 +54,7 @@ def delete_carefully(
     """
     outcomes: dict[str, list[int]] = {"drifted": [], "held": [], "vanished": [], "locked": []}
     columns, keys = _keys_beside(selection, rows)
-    with session.limited(_MOST_SECONDS), beside(session, keys, columns) as archived:
+    with session.limited(MOST_SECONDS), beside(session, keys, columns) as archived:
         found = session.execute(_look(selection, archived, held))
         seen = {place: state for place, *state in found}
         locks = (PATIENT * session.flavour.mariadb + _lock_piece(selection, piece, held) for piece in _pieces(rows))
@@ -89,7 +89,7 @@ def delete_range(session: MySqlSession, selection: Selection, rows: str) -> int:
     return deleted
 
 
-def within(selection: Selection, first: Bound, last: Bound, held: str | None) -> str:
+def between(selection: Selection, first: Bound, last: Bound, held: str | None) -> str:
     """Say that a row is stale, is not held, and has one of two places in the walk, or one between them."""
     return (
         f"{compare(selection, '>=', first)} AND {compare(selection, '<=', last)}"
@@ -120,7 +120,7 @@ def _lock_range(session: MySqlSession, selection: Selection, rows: pa.Table, hel
 
 
 def _in_range(selection: Selection, rows: pa.Table, held: str | None) -> str:
-    return within(selection, _place(selection, rows, 0), _place(selection, rows, rows.num_rows - 1), held)
+    return between(selection, _place(selection, rows, 0), _place(selection, rows, rows.num_rows - 1), held)
 
 
 def _place(selection: Selection, rows: pa.Table, index: int) -> tuple[str, ...]:

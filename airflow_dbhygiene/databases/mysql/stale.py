@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from airflow_dbhygiene.databases.mysql.purge import by_range, delete_range
+from airflow_dbhygiene.databases.mysql.purge import MOST_SECONDS, by_range, delete_range
 from airflow_dbhygiene.databases.mysql.walk import hop, source, within
 from airflow_dbhygiene.databases.mysql.writing import PATIENT, quoted, spelled
 
 if TYPE_CHECKING:
     from airflow_dbhygiene.databases.mysql.session import MySqlSession
     from airflow_dbhygiene.databases.protocol import Bound, Selection, Span
-
-_MOST_SECONDS: Final = 10.0
 
 
 def delete_stale(  # noqa: PLR0913 - the protocol's own parameters
@@ -29,7 +27,7 @@ def delete_stale(  # noqa: PLR0913 - the protocol's own parameters
     """
     after = hop(session, selection, span, rows)
     piece = f"{within(selection, replace(span, upper=after or span.upper))} AND ({held or 'FALSE'}) IS NOT TRUE"
-    with session.limited(_MOST_SECONDS):
+    with session.limited(MOST_SECONDS):
         if by_range(session) and not careful:
             return delete_range(session, selection, piece), after
         return session.change(_skipping_locked(session, selection, piece, rows)), after
