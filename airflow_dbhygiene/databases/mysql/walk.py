@@ -13,7 +13,7 @@ from airflow_dbhygiene.databases.predicate import check_predicate
 from airflow_dbhygiene.databases.protocol import Span
 from airflow_dbhygiene.errors import NotFound, PolicyInvalid
 from airflow_dbhygiene.policy.keep import wall_time
-from airflow_dbhygiene.policy.model import Matching
+from airflow_dbhygiene.policy.stale import Matching
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
     from airflow_dbhygiene.databases.mysql.session import MySqlSession
     from airflow_dbhygiene.databases.protocol import Bound, Column, Facts, Selection
-    from airflow_dbhygiene.policy.model import Expired, OlderThan, Policy
+    from airflow_dbhygiene.policy.model import Policy
     from airflow_dbhygiene.policy.moments import Window
     from airflow_dbhygiene.policy.names import TableName
+    from airflow_dbhygiene.policy.stale import Expired, OlderThan
 
 _EPOCH: Final = {"s": 1, "ms": 1000}
 _EARLIEST: Final = {"date": "0001-01-01", "datetime": "0001-01-01", "timestamp": "1970-01-01 00:00:00"}
