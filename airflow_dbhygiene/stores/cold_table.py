@@ -22,7 +22,7 @@ from airflow_dbhygiene.databases.cold import Copied, Origin, Outlook
 from airflow_dbhygiene.databases.protocol import Column, Selection
 from airflow_dbhygiene.errors import ArchiveDamaged, NotFound, PlanRefused
 from airflow_dbhygiene.policy.names import parse_place, parse_table_name
-from airflow_dbhygiene.stores.parquet import ParquetObject, fingerprint, spooling, spread
+from airflow_dbhygiene.stores.parquet_file import ParquetObject, fingerprint, spooling, spread
 from airflow_dbhygiene.stores.protocol import Spooled, Written
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from airflow_dbhygiene.connections import open_site
 from airflow_dbhygiene.errors import ArchiveDamaged, NotFound, PlanRefused, PolicyInvalid, RowsLocked
 from airflow_dbhygiene.ledger import Ledger
 from airflow_dbhygiene.ledger.holds import Holds
+from airflow_dbhygiene.ledger.objects import Objects
 from airflow_dbhygiene.policy import ColdTable, OlderThan, Policy
 from airflow_dbhygiene.steps.archive import archive
 from airflow_dbhygiene.steps.plan import Ticket
@@ -386,7 +387,7 @@ def test_a_twin_leaves_nothing_behind(stage: Stage) -> None:
     )
     with stage.job.site.database.session() as session:
         ledger = Ledger(session)
-        ledger.intend_object(ledger.chunk(tickets[0].run, 1), "loser", 0, "killed@42")
+        Objects(ledger.session).intend(ledger.chunk(tickets[0].run, 1), "loser", 0, "killed@42")
     stage.purge(tickets)
     assert report(stage.job.site, tickets[0].run)["objects_discarded"] == 1
     assert len(stage.copies()) == ROWS
