@@ -21,7 +21,7 @@ from tests.servers.proxy import FaultProxy
 from tests.servers.s3 import S3Server
 from tests.soak.audit import Account, accounts
 from tests.soak.faults import Chaos
-from tests.soak.runs import Lane, Record, runs_of
+from tests.soak.runs import Lane, Record, unfinished
 from tests.soak.shop import KINDS, Bucket, Shop
 from tests.soak.traffic import Writer
 from tests.soak.workers import forge
@@ -92,7 +92,7 @@ class Soak:
         for lane in {lane.kind: lane for lane in self.lanes}.values():
             lane.plan("the last")
         by_kind = {lane.kind: lane for lane in self.lanes}
-        for began in runs_of(self.shop):
+        for began in unfinished(self.shop):
             if fault := by_kind[began.kind].finish(began):
                 self.record.wrong.append(fault)
 
@@ -117,6 +117,7 @@ class Soak:
             ("refusals", self.record.refusals),
         ):
             yield f"  {title}: " + ", ".join(f"{name} {count:,}" for name, count in sorted(counter.items()))
+        yield from (f"  {hang}" for hang in self.record.hangs)
         faults = [*self.record.wrong, *(f"{account.kind}: {fault}" for account in found for fault in account.faults)]
         yield from (f"  WRONG: {fault}" for fault in faults[:30])
         yield f"  {len(faults)} faults" if faults else "  every row is accounted for"
@@ -157,6 +158,7 @@ def main() -> int:
         _rage(soaks, time.monotonic() + minutes * 60)
         for soak in soaks:
             soak.come_to_rest()
+            print(f"{soak.engine}: all runs are at their end", flush=True)
         lines = [line for soak in soaks for line in soak.summary(soak.audit())]
         print("\n".join(lines), flush=True)
         faults = sum(soak.faults for soak in soaks)

@@ -79,7 +79,7 @@ class Chaos:
             self._restart_at = now + self._random.uniform(*_RESTARTS)
             self._crash()
         if now >= self._next_at:
-            self._next_at = now + self._random.uniform(0.5, 3)
+            self._next_at = now + self._random.uniform(0.3, 1.5)
             name = self._random.choice([*_FAULTS])
             try:
                 _FAULTS[name](self)

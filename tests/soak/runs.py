@@ -32,13 +32,16 @@ class Record:
     steps: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
     """What must never happen, by whatever fault."""
+    hangs: list[str] = field(default_factory=list)
+    """Where workers were that had to be killed since they did not end."""
 
     def note(self, order: Order, ending: Ending) -> None:
         """Count how a worker ended."""
         if ending.succeeded:
             self.steps[order.step] += 1
         elif ending.killed:
-            self.faults["worker killed" if not ending.told else "worker hung"] += 1
+            self.faults["worker killed" if not ending.told else "worker killed that hung"] += 1
+            self.hangs += [ending.told] if ending.told else []
         elif ending.ours:
             self.refusals[f"{order.step}: {ending.error}"] += 1
         else:
@@ -133,13 +136,17 @@ class Lane(threading.Thread):
         return ending
 
 
-def runs_of(shop: Shop) -> list[Began]:
-    """Give every run that the ledger knows, also of workers that were killed before they could tell."""
+def unfinished(shop: Shop) -> list[Began]:
+    """Give every run that is not done, with its chunks that are not purged.
+
+    The ledger knows also those of workers that were killed before they could tell.
+    """
     chunks = shop.query(
-        "SELECT policy, run_id, chunk FROM dbhygiene.run JOIN dbhygiene.chunk USING (run_id) ORDER BY planned_at, chunk"
+        "SELECT policy, run_id, chunk, c.state FROM dbhygiene.run r JOIN dbhygiene.chunk c USING (run_id)"
+        " WHERE r.state <> 'done' ORDER BY planned_at, chunk"
     )
     runs: dict[str, Began] = {}
-    for kind, run_id, chunk in chunks:
+    for kind, run_id, chunk, state in chunks:
         began = runs.setdefault(run_id, Began(kind, run_id, ()))
-        began.chunks = (*began.chunks, chunk)
+        began.chunks = (*began.chunks, *([chunk] if state != "purged" else []))
     return list(runs.values())

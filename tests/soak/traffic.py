@@ -59,7 +59,7 @@ Changes = dict[int, Life]
 class Writer(threading.Thread):
     """One thread of the application."""
 
-    def __init__(self, shop: Shop, kind: str, number: int, seed: str, *, gently: bool = False) -> None:
+    def __init__(self, shop: Shop, kind: str, number: int, seed: str) -> None:
         super().__init__(name=f"writer {number} of {kind}", daemon=True)
         self.lives: dict[int, Life] = {}
         self.counts: Counter[str] = Counter()
@@ -68,7 +68,7 @@ class Writer(threading.Thread):
         self._kind = kind
         self._number = number
         self._random = random.Random(f"{seed}/{kind}/{number}")  # noqa: S311 - it is to be repeated
-        self._rest = 0.03 if gently else 0.01
+        self._rest = 0.02
         self._made = number * _KEYS_APART
         self._stamps = number * _KEYS_APART
         self._entry = 0

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import multiprocessing
+import os
+import tempfile
+import threading
 import traceback
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_dbhygiene.errors import HygieneError, Terminal
@@ -66,13 +71,14 @@ def forge() -> ForkServerContext:
 def run(context: ForkServerContext, shop: Shop, order: Order, kill_after: float | None) -> Ending:
     """Let a worker do a step, or kill it after so many seconds."""
     receiving, sending = context.Pipe(duplex=False)
-    worker = context.Process(target=_work, args=(shop, order, sending), daemon=True)
+    whereabouts = Path(tempfile.gettempdir()) / f"dbhygiene-soak-{os.getpid()}-{threading.get_ident()}"
+    worker = context.Process(target=_work, args=(shop, order, sending, str(whereabouts)), daemon=True)
     worker.start()
     sending.close()
     try:
         if receiving.poll(_MOST_SECONDS if kill_after is None else kill_after):
             return receiving.recv()  # type: ignore[no-any-return]
-        told = "" if kill_after is not None else f"{order.step} was not done after {_MOST_SECONDS:.0f} s"
+        told = f"{order} is not done, and hangs in\n{whereabouts.read_text()}" if kill_after is None else ""
         return Ending(killed=True, told=told)
     except EOFError:
         return Ending(error="NoAnswer", ours=False, told=f"the worker of {order} is gone without a word")
@@ -81,18 +87,25 @@ def run(context: ForkServerContext, shop: Shop, order: Order, kill_after: float 
         worker.join()
         worker.close()
         receiving.close()
+        whereabouts.unlink(missing_ok=True)
 
 
-def _work(shop: Shop, order: Order, sending: Connection) -> None:
+def _work(shop: Shop, order: Order, sending: Connection, whereabouts: str) -> None:
     logging.disable()  # drivers tell of each connection that breaks
-    try:
-        ending = Ending(answer=_answer(shop, order))
-    except HygieneError as error:
-        ending = Ending(error=type(error).__name__, terminal=isinstance(error, Terminal), told=str(error))
-    except BaseException as error:  # noqa: BLE001 - it is told, and fails the soak
-        ending = Ending(error=type(error).__name__, ours=False, told=traceback.format_exc())
-    sending.send(ending)
+    with Path(whereabouts).open("w") as file:
+        faulthandler.dump_traceback_later(_MOST_SECONDS - 5, file=file)
+        sending.send(_ending(shop, order))
+        faulthandler.cancel_dump_traceback_later()
     sending.close()
+
+
+def _ending(shop: Shop, order: Order) -> Ending:
+    try:
+        return Ending(answer=_answer(shop, order))
+    except HygieneError as error:
+        return Ending(error=type(error).__name__, terminal=isinstance(error, Terminal), told=str(error))
+    except BaseException as error:  # noqa: BLE001 - it is told, and fails the soak
+        return Ending(error=type(error).__name__, ours=False, told=traceback.format_exc())
 
 
 def _answer(shop: Shop, order: Order) -> Any:

@@ -94,8 +94,9 @@ class World(Disturbances):
 
     def finish(self, run: Run) -> None:
         """Do all that is left of a run, as far as it goes."""
-        for chunk in self.hygiene.states(run):
-            for name in ("archive", "verify", "purge"):
+        names = ("archive", "verify", "purge") if run.policy.archives else ("purge",)
+        for chunk, state in self.hygiene.states(run).items():
+            for name in names if state != "purged" else ():
                 self.step(run, name, chunk)
         self.close(run)
 
