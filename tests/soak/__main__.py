@@ -117,7 +117,6 @@ class Soak:
             ("refusals", self.record.refusals),
         ):
             yield f"  {title}: " + ", ".join(f"{name} {count:,}" for name, count in sorted(counter.items()))
-        yield from (f"  {hang}" for hang in self.record.hangs)
         faults = [*self.record.wrong, *(f"{account.kind}: {fault}" for account in found for fault in account.faults)]
         yield from (f"  WRONG: {fault}" for fault in faults[:30])
         yield f"  {len(faults)} faults" if faults else "  every row is accounted for"

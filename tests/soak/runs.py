@@ -32,8 +32,6 @@ class Record:
     steps: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
     """What must never happen, by whatever fault."""
-    hangs: list[str] = field(default_factory=list)
-    """Where workers were that had to be killed since they did not end."""
 
     def note(self, order: Order, ending: Ending) -> None:
         """Count how a worker ended."""
@@ -41,7 +39,8 @@ class Record:
             self.steps[order.step] += 1
         elif ending.killed:
             self.faults["worker killed" if not ending.told else "worker killed that hung"] += 1
-            self.hangs += [ending.told] if ending.told else []
+            if ending.told:
+                print(ending.told, flush=True)
         elif ending.ours:
             self.refusals[f"{order.step}: {ending.error}"] += 1
         else:
