@@ -263,6 +263,18 @@ class Ledger:
         )  # fmt: skip
         self._add(chunk, counts, end, seconds)
 
+    def recent_batches(self, run_id: str) -> tuple[int, float] | None:
+        """Give the most rows that a batch of the last minute had, and their rows per second; None without any."""
+        most, rate = self._session.execute(
+            """
+            SELECT max(end_ordinal - first_ordinal), sum(end_ordinal - first_ordinal) / sum(seconds)
+            FROM dbhygiene.batch
+            WHERE run_id = %s AND committed_at > CURRENT_TIMESTAMP(6) - INTERVAL '1' MINUTE AND seconds > 0
+            """,
+            (run_id,),
+        )[0]
+        return (int(most), float(rate)) if most else None
+
     def record_outcomes(self, chunk: Chunk, outcomes: Outcomes, keys: dict[int, tuple[str, ...]]) -> None:
         """Note, row for row, what became of archived rows that were not purged."""
         noted = [(ordinal, name) for name in _NOTED for ordinal in getattr(outcomes, name)]
@@ -338,20 +350,6 @@ class Ledger:
         return Restored(*map(int, rows[0]))
 
     # holds and pauses
-
-    def place_hold(self, hold_id: str, table: str, predicate: str, reason: str, placed_by: str) -> None:
-        """Protect rows from every purge, from its next batch on; a hold that stands already stays as it is."""
-        row = {
-            "hold_id": hold_id,
-            "table_name": table,
-            "predicate": predicate,
-            "reason": reason,
-            "placed_by": placed_by,
-        }
-        if not self._session.insert_new("dbhygiene.hold", row):
-            self._session.execute(
-                "UPDATE dbhygiene.hold SET released_at = NULL, released_by = NULL WHERE hold_id = %s", (hold_id,)
-            )
 
     def held_condition(self, policy: Policy) -> str | None:
         """Give one SQL condition for all rows that a hold protects from a policy, None without a hold.

@@ -37,3 +37,8 @@ class Tempo:
 def first_tempo(target_seconds: float, most_rows: int) -> Tempo:
     """Begin with a small batch, before anything is known of the server."""
     return Tempo(target_seconds, most_rows, rows=min(max(most_rows // 4, _SMALLEST), _FIRST, most_rows))
+
+
+def next_tempo(target_seconds: float, most_rows: int, rows: int, rate: float) -> Tempo:
+    """Go on at the tempo of batches that the same run has just had."""
+    return Tempo(target_seconds, most_rows, rows=max(min(rows, int(rate * target_seconds), most_rows), 1), rate=rate)

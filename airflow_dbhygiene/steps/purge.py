@@ -10,7 +10,7 @@ from airflow_dbhygiene.databases.protocol import Outcomes
 from airflow_dbhygiene.errors import IllegalMove, RowsLocked, StatementTimedOut
 from airflow_dbhygiene.ledger import Chunk, Ledger, ObjectReceipt, Run
 from airflow_dbhygiene.ledger.moves import PURGED, PURGING, VERIFIED
-from airflow_dbhygiene.pacing.controller import first_tempo
+from airflow_dbhygiene.pacing.controller import first_tempo, next_tempo
 from airflow_dbhygiene.steps.archive import check_schema
 from airflow_dbhygiene.steps.doomed import Doomed, doomed
 from airflow_dbhygiene.steps.site import Progress
@@ -59,9 +59,11 @@ def purge(site: Site, run_id: str, number: int) -> Chunk:
 
 
 def _work(site: Site, session: Any, run: Run, chunk: Chunk) -> Work:
-    pace = run.policy.pace
+    size = (run.policy.pace.target_batch_seconds, run.policy.pace.max_batch_rows)
     progress = Progress(site.tell, f"purge {chunk.label}", chunk.archived_rows or chunk.planned_rows)
-    return Work(site, session, run, chunk, first_tempo(pace.target_batch_seconds, pace.max_batch_rows), progress)
+    known = Ledger(session).recent_batches(run.run_id)
+    tempo = next_tempo(*size, *known) if known else first_tempo(*size)
+    return Work(site, session, run, chunk, tempo, progress)
 
 
 def _purge_object(work: Work, receipt: ObjectReceipt) -> None:

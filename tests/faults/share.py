@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import random
 import secrets
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Hashable, Iterable
+from typing import Final, TypeVar
 
-if TYPE_CHECKING:
-    from tests.faults.kill_points import Point
+T = TypeVar("T", bound=Hashable)
 
 SHARE: Final = float(os.environ.get("FAULTS_SHARE", "0.15"))
 """The part of the points that is taken; 1 takes all, and nothing is left to chance."""
@@ -20,7 +19,7 @@ SEED: Final = os.environ.setdefault("FAULTS_SEED", secrets.token_hex(4))
 NOTE: Final = f"{'all' if SHARE >= 1 else 'a share of the'} points: FAULTS_SHARE={SHARE:g} FAULTS_SEED={SEED}"
 
 
-def chosen(points: Iterable[Point], what: str, part: float = 1) -> list[Point]:
+def chosen(points: Iterable[T], what: str, part: float = 1) -> list[T]:
     """Give the points, or the share of them that was asked for.
 
     :param part: of that share, where there are many points of a kind already
