@@ -141,6 +141,7 @@ class Chaos:
     def _hold(self) -> None:
         if len(self._open_holds) > 2:
             return
+        self._way.heal()  # placing waits for batches under way, and nobody but this thread would let them go on
         hold = Hold(self._shop, self._random.choice(KINDS), len(self.holds), self._random.randrange(13))
         self.holds.append(hold)
         self._open_holds.append(hold)

@@ -43,6 +43,8 @@ class Record:
                 print(ending.told, flush=True)
         elif ending.ours:
             self.refusals[f"{order.step}: {ending.error}"] += 1
+            if ending.terminal:
+                print(f"{order}: {ending.error}: {ending.told}", flush=True)
         else:
             self.wrong.append(f"{order}: {ending.told}")
 

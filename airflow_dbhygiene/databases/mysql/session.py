@@ -212,18 +212,18 @@ class MySqlSession:
     def limited(self, seconds: float) -> Iterator[None]:
         """Cancel what runs inside when it takes longer: neither server has a limit of its own for every statement."""
         ended = threading.Event()
-        threading.Thread(target=self._watch, args=(seconds, ended), daemon=True).start()
+        threading.Thread(target=self._watch, args=(self.driver.thread_id, seconds, ended), daemon=True).start()
         try:
             yield
         finally:
             ended.set()
 
-    def _watch(self, seconds: float, ended: threading.Event) -> None:
+    def _watch(self, thread_id: int, seconds: float, ended: threading.Event) -> None:
         """Cancel as soon as the time is over; a server that cannot be reached just then is asked again."""
         while not ended.wait(seconds):
             seconds = _WATCH_SECONDS
             with contextlib.suppress(errors.HygieneError):
-                self._cancel(self.driver.thread_id)
+                self._cancel(thread_id)
 
     def _undo(self) -> None:
         """Roll back even when the task was told to stop."""
