@@ -42,6 +42,7 @@ _MARIADB: Final[Mapping[str, object]] = {
 _MARIADB_FROM_10_11: Final[Mapping[str, object]] = {"optimizer_max_sel_arg_weight": 0}
 
 _LOCK_SECONDS: Final = 2.0
+_WATCH_SECONDS: Final = 1.0
 _MARIADB_10_11: Final = 101100
 
 _DENIED: Final = frozenset({1044, 1142, 1143, 1227, 1370, 1410, 1419})
@@ -214,13 +215,19 @@ class MySqlSession:
     @contextmanager
     def limited(self, seconds: float) -> Iterator[None]:
         """Cancel what runs inside when it takes longer: neither server has a limit of its own for every statement."""
-        timer = threading.Timer(seconds, self._cancel, (self.driver.thread_id,))
-        timer.daemon = True
-        timer.start()
+        ended = threading.Event()
+        threading.Thread(target=self._watch, args=(self.driver.thread_id, seconds, ended), daemon=True).start()
         try:
             yield
         finally:
-            timer.cancel()
+            ended.set()
+
+    def _watch(self, thread_id: int, seconds: float, ended: threading.Event) -> None:
+        """Cancel as soon as the time is over; a server that cannot be reached just then is asked again."""
+        while not ended.wait(seconds):
+            seconds = _WATCH_SECONDS
+            with contextlib.suppress(errors.HygieneError):
+                self._cancel(thread_id)
 
     def _undo(self) -> None:
         """Roll back even when the task was told to stop."""
