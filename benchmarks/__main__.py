@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping
 from benchmarks import mariadb, postgres
 from benchmarks.airflow import empty_dag_run
 from benchmarks.figures import OUT, ROUNDS, SCALE
+from benchmarks.traffic import mariadb as mariadb_traffic
+from benchmarks.traffic import postgres as postgres_traffic
 from tests.servers.mysql import MariaDbServer
 from tests.servers.postgres import PostgresServer
 from tests.servers.s3 import S3Server
@@ -59,6 +61,8 @@ PARTS: Mapping[str, Callable[[], None]] = {
     "memory": on_postgres(postgres.PostgresBench.memory),
     "mariadb": on_mariadb(mariadb.MariaDbBench.job),
     "mariadb_cold": on_mariadb(mariadb.MariaDbBench.cold),
+    "traffic": postgres_traffic.on_postgres,
+    "mariadb_traffic": mariadb_traffic.on_mariadb,
     "airflow": empty_dag_run,
 }
 

@@ -10,7 +10,7 @@ from airflow_dbhygiene.databases.protocol import Outcomes
 from airflow_dbhygiene.errors import IllegalMove, RowsLocked, StatementTimedOut
 from airflow_dbhygiene.ledger import Chunk, Ledger, ObjectReceipt, Run
 from airflow_dbhygiene.ledger.moves import PURGED, PURGING, VERIFIED
-from airflow_dbhygiene.pacing.controller import first_tempo
+from airflow_dbhygiene.pacing.pacer import Pacer
 from airflow_dbhygiene.steps.archive import check_schema
 from airflow_dbhygiene.steps.doomed import Doomed, doomed
 from airflow_dbhygiene.steps.site import Progress
@@ -59,9 +59,8 @@ def purge(site: Site, run_id: str, number: int) -> Chunk:
 
 
 def _work(site: Site, session: Any, run: Run, chunk: Chunk) -> Work:
-    pace = run.policy.pace
     progress = Progress(site.tell, f"purge {chunk.label}", chunk.archived_rows or chunk.planned_rows)
-    return Work(site, session, run, chunk, first_tempo(pace.target_batch_seconds, pace.max_batch_rows), progress)
+    return Work(site, session, run, chunk, Pacer(run.policy.pace, chunk.label), progress)
 
 
 def _purge_object(work: Work, receipt: ObjectReceipt) -> None:
@@ -78,24 +77,25 @@ def _purge_object(work: Work, receipt: ObjectReceipt) -> None:
 def _purge_batch(work: Work, rows: Doomed, span: range) -> None:
     """Try the whole range; where it is not exactly what was archived, or locked, go row by row."""
     started = time.monotonic()
-    before = work.chunk.purged_through
+    before, careful = work.chunk.purged_through, False
     try:
         _in_batch(work, rows, span, careful=False)
     except (_NotIdentical, StatementTimedOut):
+        careful = True
         with marking_damage(work.site, work.chunk):
             _in_batch(work, rows, span, careful=True)
-    work.learn(work.chunk.purged_through - before, time.monotonic() - started)
+    work.learn(work.chunk.purged_through - before, time.monotonic() - started, careful=careful)
 
 
 def _in_batch(work: Work, rows: Doomed, span: range, *, careful: bool) -> None:
     started = time.monotonic()
-    last = work.chunk.purged_through + work.tempo.rows >= (work.chunk.archived_rows or 0)
+    last = work.chunk.purged_through + work.batch_rows >= (work.chunk.archived_rows or 0)
     with work.transaction(last=last) as held:
         chunk = _locked_chunk(work)
         if chunk.purged_through not in span:  # a twin has come further than this object
             work.chunk = chunk
             return
-        end = min(chunk.purged_through + work.tempo.rows, span.stop)
+        end = min(chunk.purged_through + work.batch_rows, span.stop)
         outcomes, keys = _delete(work, rows, range(chunk.purged_through, end), held, careful=careful)
         check_schema(work.site, work.session, work.run)
         ledger = Ledger(work.session)

@@ -44,12 +44,13 @@ def _pass(work: Work) -> None:
     place = work.chunk.span.lower
     while True:
         work.wait()
-        started, rows = time.monotonic(), work.tempo.rows
+        started, rows, careful = time.monotonic(), work.batch_rows, False
         try:
             place = _in_batch(work, place, careful=False)
         except StatementTimedOut:
+            careful = True
             place = _in_batch(work, place, careful=True)
-        work.learn(rows, time.monotonic() - started)
+        work.learn(rows, time.monotonic() - started, careful=careful)
         if place is None:
             return
 
@@ -70,7 +71,7 @@ def _in_batch(work: Work, place: Bound | None, *, careful: bool) -> Bound | None
             return None
         span = replace(chunk.span, lower=place)
         rows, after = work.site.database.delete_stale(
-            work.session, work.run.selection, span, work.tempo.rows, held, careful=careful
+            work.session, work.run.selection, span, work.batch_rows, held, careful=careful
         )
         check_schema(work.site, work.session, work.run)
         Discards(work.session).record_batch(chunk, rows, time.monotonic() - started, careful=careful)

@@ -1,0 +1,104 @@
+"""What the traffic noticed while somebody purged: latencies of a stretch of time, over rounds that take turns."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import psutil
+
+from benchmarks.figures import write
+from benchmarks.traffic.clients import Pgbench, Sysbench, Transaction, running
+
+WARM_UP_SECONDS: Final = 3.0
+QUIET_SECONDS: Final = 15.0
+LONGEST_SECONDS: Final = 30.0
+PERCENTILES: Final = (50.0, 95.0, 99.0, 99.9)
+
+Purge = Callable[[float], object]
+"""Purges until the rows are gone, or for so many seconds."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A stretch of traffic: rows purged meanwhile, how busy the machine was, and the transactions that ended then."""
+
+    seconds: float
+    rows: int
+    busy: float
+    done: Sequence[Transaction]
+
+    def latency(self, percent: float) -> float:
+        """Give a percentile of the latencies, in milliseconds."""
+        return percentile([each.milliseconds for each in self.done if not each.failed], percent)
+
+
+def watch(start: Callable[[], Pgbench | Sysbench], purge: Purge | None, left: Callable[[], int]) -> Window:
+    """Let traffic run, purge, and give what it noticed.
+
+    :param start: begins the traffic
+    :param purge: None lets the traffic be alone
+    :param left: counts the rows that can still be purged
+    """
+    before = left()
+    os.sync()  # what preparing wrote shall not be written now
+    with running(start()) as done:
+        time.sleep(WARM_UP_SECONDS)
+        psutil.cpu_percent()
+        began = time.time()
+        purge(LONGEST_SECONDS) if purge else time.sleep(QUIET_SECONDS)
+        ended = time.time()
+        busy = psutil.cpu_percent()
+    return Window(ended - began, before - left(), busy, [each for each in done if began <= each.ended < ended])
+
+
+def percentile(values: Iterable[float], percent: float) -> float:
+    """Give the value that so many percent do not exceed."""
+    ordered = sorted(values)
+    return ordered[min(int(len(ordered) * percent / 100), len(ordered) - 1)]
+
+
+def tell(engine: str, name: str, windows: Sequence[Window]) -> None:
+    """Print and write what the traffic noticed of one way to purge, all rounds taken together."""
+    latencies = [each.milliseconds for window in windows for each in window.done if not each.failed]
+    figures = {f"p{percent:g}": round(percentile(latencies, percent), 2) for percent in PERCENTILES}
+    failed = sum(each.failed for window in windows for each in window.done)
+    speed = statistics.median(window.rows / window.seconds for window in windows)
+    busy = statistics.median(window.busy for window in windows)
+    shown = ", ".join(f"{name} {value:.2f} ms" for name, value in figures.items())
+    print(f"  {engine} {name:24} {shown}, {failed} failed, {speed:9,.0f} rows/s, CPU {busy:.0f} %", flush=True)
+    write(
+        {
+            "name": f"traffic_{engine}",
+            "purge": name,
+            **figures,
+            "failed": failed,
+            "transactions": len(latencies),
+            "rows_per_second": round(speed),
+            "seconds": round(statistics.median(window.seconds for window in windows), 2),
+            "cpu_percent": round(busy),
+        }
+    )
+
+
+def compare_traffic(
+    suffix: str, rounds: Mapping[str, Sequence[Window]], *, quiet: str, paced: str, unpaced: str
+) -> None:
+    """Write how the paced purge compares: its traffic with one that is alone, its speed with the unpaced one's."""
+    pairs = zip(rounds[quiet], rounds[paced], strict=True)
+    p99 = statistics.median(alone.latency(99) / ours.latency(99) for alone, ours in pairs)
+    both = zip(rounds[paced], rounds[unpaced], strict=True)
+    speed = statistics.median((ours.rows / ours.seconds) / (fast.rows / fast.seconds) for ours, fast in both)
+    rows = rounds[paced][0].rows
+    _ratio(f"traffic_p99{suffix}", p99, "p99 of the traffic without a purge over p99 with ours, paced", rows)
+    _ratio(f"traffic_speed{suffix}", speed, "rows per second, paced over unpaced", rows)
+
+
+def _ratio(name: str, ratio: float, reference: str, rows: int) -> None:
+    print(f"{name:28} ratio {ratio:6.2f} ({reference})", flush=True)
+    line: dict[str, Any] = {"name": name, "reference": reference, "ratio": round(ratio, 3), "rows": rows}
+    write(line)
