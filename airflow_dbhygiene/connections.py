@@ -99,6 +99,22 @@ def open_store(archive: Parquet) -> Store:
     )
 
 
+def open_archive(address: str, conn_id: str | None = None) -> Store:
+    """Open an archive by its address alone: a URL, or connection@schema.table of a cold table.
+
+    :param conn_id: the connection of a cold table whose address names none
+    :raises PolicyInvalid: when nobody says where a cold table is
+    """
+    from airflow_dbhygiene.policy import ColdTable, Parquet  # noqa: PLC0415
+
+    if "://" in address:
+        return open_store(Parquet(address))
+    cold = ColdTable(address)
+    if (where := cold.conn_id or conn_id) is None:
+        raise PolicyInvalid(f"cold table {address!r}: name its connection: connection@{cold.table_name}.")
+    return _cold_table(cold, where, open_database(where))
+
+
 def _secret(conn_id: str) -> bytes:
     """Give the password of a connection that holds nothing else.
 

@@ -22,7 +22,8 @@ HygieneError
     ├── StatementTimedOut       lock, statement or deadlock timeout
     ├── RowsLocked              other transactions kept rows locked until the end
     ├── Paused                  a pause outlasted the time that a task may wait
-    └── StoreUnavailable        the object store did not answer
+    ├── StoreUnavailable        the object store did not answer
+    └── DiskFull                no space left on the worker's disk
 """
 
 from __future__ import annotations
@@ -132,3 +133,7 @@ class Paused(Transient):
 
 class StoreUnavailable(Transient):
     """The object store did not answer."""
+
+
+class DiskFull(Transient):
+    """No space left on the worker's disk."""

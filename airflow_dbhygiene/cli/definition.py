@@ -59,7 +59,10 @@ def get_commands() -> list[CLICommand]:
                         Arg(("--conn-id",), help="Airflow connection of the database, for --run and --policy"),
                         _RUN,
                         _POLICY,
-                        Arg(("--url",), help="the store alone, when its ledger is gone: the policy's archive url"),
+                        Arg(
+                            ("--url",),
+                            help="the archive alone, when its ledger is gone: a url, or connection@schema.table",
+                        ),
                         Arg(("--sha256",), help="with --url: digest of a certificate that must be there"),
                         ARG_OUTPUT,
                         ARG_VERBOSE,

@@ -339,20 +339,6 @@ class Ledger:
 
     # holds and pauses
 
-    def place_hold(self, hold_id: str, table: str, predicate: str, reason: str, placed_by: str) -> None:
-        """Protect rows from every purge, from its next batch on; a hold that stands already stays as it is."""
-        row = {
-            "hold_id": hold_id,
-            "table_name": table,
-            "predicate": predicate,
-            "reason": reason,
-            "placed_by": placed_by,
-        }
-        if not self._session.insert_new("dbhygiene.hold", row):
-            self._session.execute(
-                "UPDATE dbhygiene.hold SET released_at = NULL, released_by = NULL WHERE hold_id = %s", (hold_id,)
-            )
-
     def held_condition(self, policy: Policy) -> str | None:
         """Give one SQL condition for all rows that a hold protects from a policy, None without a hold.
 

@@ -75,7 +75,7 @@ def place_hold(site: Site, wish: HoldWish) -> Placed:
             site.database.close_gate(session)
             fields = {"hold_id": hold_id, "table_name": str(table), "predicate": predicate}
             Holds(session).place({**fields, "reason": wish.reason, "placed_by": wish.placed_by}, wish.until)
-        hold = _same(Holds(session).find(hold_id), str(table), predicate)
+        hold = standing(Holds(session).find(hold_id), str(table), predicate)
         return Placed(hold, _count(site, session, table, predicate))
 
 
@@ -136,13 +136,17 @@ def _predicate(site: Site, session: Any, table: TableName, wish: HoldWish) -> st
     return predicate
 
 
-def _same(hold: Hold | None, table: str, predicate: str) -> Hold:
-    """Refuse an id that says something else already."""
+def standing(hold: Hold | None, table: str, predicate: str, fix: str = "use another id") -> Hold:
+    """Give the hold of an id, if it stands and says the same.
+
+    :raises IllegalMove: when the id belongs to another hold, or to one that was released: none binds again by chance
+    """
     assert hold is not None  # noqa: S101 - it was placed just now, or before
     if hold.released_at is not None:
-        raise IllegalMove(f"hold {hold.hold_id!r} was released at {hold.released_at:%F %T} UTC: use another id.")
+        message = f"hold {hold.hold_id!r} was released at {hold.released_at:%F %T} UTC by {hold.released_by}: {fix}."
+        raise IllegalMove(message)
     if (parse_table_name(hold.table), hold.predicate) != (parse_table_name(table), predicate):
-        raise IllegalMove(f"hold {hold.hold_id!r} protects other rows already, of {hold.table}: use another id.")
+        raise IllegalMove(f"hold {hold.hold_id!r} protects other rows already, of {hold.table}: {fix}.")
     return hold
 
 

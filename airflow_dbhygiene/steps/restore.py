@@ -11,8 +11,10 @@ from airflow_dbhygiene.databases.protocol import Restored
 from airflow_dbhygiene.errors import IllegalMove, NotFound, RowsReferenced
 from airflow_dbhygiene.ledger import Chunk, Ledger, ObjectReceipt, Run, migrate
 from airflow_dbhygiene.ledger.erasures import Erasures
+from airflow_dbhygiene.ledger.holds import Holds
 from airflow_dbhygiene.ledger.ledger import RESTORE
 from airflow_dbhygiene.policy.names import TableName, parse_table_name
+from airflow_dbhygiene.steps.hold import standing
 from airflow_dbhygiene.steps.mask import refuse_to_restore
 from airflow_dbhygiene.steps.site import Progress
 from airflow_dbhygiene.steps.verify import opened
@@ -64,7 +66,8 @@ def restore(site: Site, wish: Wish) -> Restored:
 
     :returns: how many rows came back, and how many were left alone since their key exists again
     :raises NotFound: when the ledger has no such run or chunk
-    :raises IllegalMove: when the run was archived under a mask, or rows were erased from its archive
+    :raises IllegalMove: when the run was archived under a mask, or rows were erased from its archive, or when the hold
+        of this restore was released: whoever did so gave its rows away
     :raises SchemaChanged: when the target lacks an archived column, or changes rows on their way in
     :raises RowsReferenced: when rows point at others that are not there; parents come back before their children
     """
@@ -108,17 +111,19 @@ def _chosen(chunks: tuple[Chunk, ...], wish: Wish) -> list[Chunk]:
 
 
 def _protect(job: _Job) -> None:
-    """Hold the rows before they come back, so that the next run of their policy does not take them again."""
+    """Hold the rows before they come back, so that the next run of their policy does not take them again.
+
+    :raises IllegalMove: when the hold of an earlier try was released since
+    """
     where = f" AND (\n{job.wish.where}\n)" if job.wish.where else ""
+    hold_id, predicate = f"restored {job.wish.restore_id}", f"{job.run.selection.predicate}{where}"
+    table, reason = job.run.policy.table, f"rows of run {job.run.run_id} were restored"
+    holds = Holds(job.session)
     with job.session.transaction():
         job.site.database.close_gate(job.session)
-        Ledger(job.session).place_hold(
-            f"restored {job.wish.restore_id}",
-            job.run.policy.table,
-            f"{job.run.selection.predicate}{where}",
-            f"rows of run {job.run.run_id} were restored",
-            RESTORE,
-        )
+        fields = {"hold_id": hold_id, "table_name": table, "predicate": predicate, "reason": reason}
+        holds.place({**fields, "placed_by": RESTORE}, None)
+    standing(holds.find(hold_id), table, predicate, "start a new restore, which places a hold of its own")
 
 
 def _restore_chunk(job: _Job, chunk: Chunk) -> Iterator[Restored]:

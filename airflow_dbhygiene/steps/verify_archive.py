@@ -107,6 +107,8 @@ def verify_store(store: Store, certificate_sha256: str | None = None) -> Verifie
         if said["certificate_number"] >= latest.get(said["run"], said)["certificate_number"]:
             latest[said["run"]] = said
     for said in latest.values():
+        if not store.keeps(said["store"]):
+            continue
         found.runs += 1
         _verify_told(store, said, found)
     return found

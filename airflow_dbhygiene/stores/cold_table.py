@@ -21,7 +21,7 @@ from pyarrow import parquet as pq
 from airflow_dbhygiene.databases.cold import Copied, Origin, Outlook
 from airflow_dbhygiene.databases.protocol import Column, Selection
 from airflow_dbhygiene.errors import ArchiveDamaged, NotFound, PlanRefused
-from airflow_dbhygiene.policy.names import parse_table_name
+from airflow_dbhygiene.policy.names import parse_place, parse_table_name
 from airflow_dbhygiene.stores.parquet import ParquetObject, fingerprint, spooling, spread
 from airflow_dbhygiene.stores.protocol import Spooled, Written
 
@@ -217,6 +217,10 @@ class ColdTableStore:
         with self._database.session() as session:
             names = self._cold.texts(session, self._place("", {}).texts)
         yield from names
+
+    def keeps(self, address: str) -> bool:
+        """Tell whether the address is that of this table: others of its schema keep their certificates beside it."""
+        return "://" not in address and parse_place(address)[1] == self._table
 
     def discard(self, name: str) -> None:
         """Remove an object in small transactions; one that is not there is no error."""

@@ -7,21 +7,20 @@ import glob
 import hashlib
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
-from pyarrow import ArrowException
 from pyarrow import parquet as pq
 
 from airflow_dbhygiene.databases.cold import Outlook
-from airflow_dbhygiene.errors import ArchiveDamaged, NotFound, PrivilegeMissing, StoreUnavailable
+from airflow_dbhygiene.errors import ArchiveDamaged, StoreUnavailable
+from airflow_dbhygiene.stores.failures import s3_code, told_when_full, translated
 from airflow_dbhygiene.stores.protocol import Spooled
 from airflow_dbhygiene.stores.s3 import S3Protection
 
@@ -175,14 +174,9 @@ class ParquetStore:
         """
         with tempfile.TemporaryDirectory(prefix="dbhygiene-") as folder:
             path = Path(folder) / "object.parquet"
-            with self._translated(name):
-                try:
-                    self._filesystem.get_file(self._path(name), str(path))
-                except FileNotFoundError as error:
-                    if not self._has_bucket():
-                        raise
-                    raise ArchiveDamaged(f"object {self.url}/{name} is missing: {_RESTORE}") from error
-            self._check(path, name, sha256, size)
+            # What only the way here has spoiled comes well at the second time.
+            if self._got(path, name, sha256, size) and (fault := self._got(path, name, sha256, size)):
+                raise ArchiveDamaged(f"object {self.url}/{name} {fault}: {_RESTORE}")
             with pq.ParquetFile(path) as file:
                 yield ParquetObject(file)
 
@@ -214,8 +208,8 @@ class ParquetStore:
         with self._translated(name):
             try:
                 return bytes(self._filesystem.cat_file(self._path(name)))
-            except FileNotFoundError:
-                if not self._has_bucket():
+            except FileNotFoundError as error:
+                if not self._has_bucket(error):
                     raise
                 return None
 
@@ -228,6 +222,11 @@ class ParquetStore:
                 if path.endswith(".json"):
                     yield path[start:]
 
+    @staticmethod
+    def keeps(_: str) -> bool:
+        """Tell that what certificates below this URL name is here: a store may have moved since."""
+        return True
+
     def discard(self, name: str) -> None:
         """Remove an object, and what killed uploads left of it; one that is not there is no error."""
         with self._translated(name):
@@ -235,38 +234,32 @@ class ParquetStore:
                 with contextlib.suppress(FileNotFoundError):
                     self._filesystem.rm_file(str(path))
 
-    def _has_bucket(self) -> bool:
-        """Tell a wrong URL from a missing object: a folder comes and goes with its objects, a bucket does not."""
+    def _got(self, path: Path, name: str, sha256: str, size: int) -> str | None:
+        """Bring an object to a path, and say what is wrong with it."""
+        with self._translated(name):
+            try:
+                self._filesystem.get_file(self._path(name), str(path))
+            except FileNotFoundError as error:
+                if not self._has_bucket(error):
+                    raise
+                raise ArchiveDamaged(f"object {self.url}/{name} is missing: {_RESTORE}") from error
+        return _fault(path, sha256, size)
+
+    def _has_bucket(self, missing: FileNotFoundError) -> bool:
+        """Tell a wrong URL from a missing object: a folder comes and goes with its objects, a bucket does not.
+
+        S3 says which; to ask for the bucket needs a right more, and an answer.
+        """
+        if (code := s3_code(missing)) in ("NoSuchKey", "NoSuchBucket"):
+            return code == "NoSuchKey"
         return self._local or bool(self._filesystem.exists(self._root.partition("/")[0]))
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
 
-    def _check(self, path: Path, name: str, sha256: str, size: int) -> None:
-        found = path.stat().st_size
-        if found != size:
-            message = f"object {self.url}/{name} has {found} bytes where {size} were written: {_RESTORE}"
-            raise ArchiveDamaged(message)
-        if _sha256(path) != sha256:
-            raise ArchiveDamaged(f"object {self.url}/{name} is not what was written (SHA-256 differs): {_RESTORE}")
-
-    @contextmanager
-    def _translated(self, name: str) -> Iterator[None]:
+    def _translated(self, name: str) -> AbstractContextManager[None]:
         """Let the file system's errors leave as ours."""
-        address = f"{self.url}/{name}"
-        try:
-            yield
-        except FileNotFoundError as error:
-            raise NotFound(f"{address}: no such bucket or folder: {error}. Create it, or correct the URL.") from error
-        except PermissionError as error:
-            message = f"{address}: the store refused: {error}. Correct the Airflow connection, or the bucket's policy."
-            raise PrivilegeMissing(message) from error
-        except (OSError, ArrowException) as error:
-            raise StoreUnavailable(f"{address}: the store did not answer: {error}") from error
-        except Exception as error:
-            if isinstance(error, _library_errors()):
-                raise StoreUnavailable(f"{address}: the store did not answer: {error}") from error
-            raise
+        return translated(f"{self.url}/{name}")
 
 
 @contextmanager
@@ -278,9 +271,12 @@ def spooling(
         path = Path(folder) / "object.parquet"
         noted = schema.with_metadata({NOTES_PREFIX + name: value for name, value in notes.items()})
         rows = 0
-        with pq.ParquetWriter(
-            path, noted, compression="zstd", compression_level=compression_level, write_statistics=True
-        ) as writer:
+        with (
+            told_when_full(folder),
+            pq.ParquetWriter(
+                path, noted, compression="zstd", compression_level=compression_level, write_statistics=True
+            ) as writer,
+        ):
             for group in _row_groups(batches):
                 writer.write_table(group, row_group_size=group.num_rows)
                 rows += group.num_rows
@@ -328,12 +324,6 @@ def _protocols(filesystem: Any) -> tuple[str, ...]:
     return (protocol,) if isinstance(protocol, str) else tuple(protocol)
 
 
-def _library_errors() -> tuple[type[Exception], ...]:
-    """Give botocore's own errors, which are no OSErrors, if anything has loaded botocore."""
-    botocore = sys.modules.get("botocore.exceptions")
-    return (botocore.BotoCoreError, botocore.ClientError) if botocore else ()
-
-
 def _write_durably(source: Path, target: Path) -> None:
     made = [folder for folder in target.parents if not folder.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -348,6 +338,14 @@ def _write_durably(source: Path, target: Path) -> None:
         raise StoreUnavailable(f"{target}: a report has removed this upload before it was finished.") from error
     for folder in dict.fromkeys((target.parent, target.parent.parent, *(folder.parent for folder in made))):
         _sync_folder(folder)
+
+
+def _fault(path: Path, sha256: str, size: int) -> str | None:
+    """Say how a file differs from what was written."""
+    found = path.stat().st_size
+    if found != size:
+        return f"has {found} bytes where {size} were written"
+    return None if _sha256(path) == sha256 else "is not what was written (SHA-256 differs)"
 
 
 def _unfinished(target: Path) -> list[Path]:

@@ -127,5 +127,8 @@ class Store(Protocol):
     def texts(self) -> Iterator[str]:
         """Name all such texts below the URL."""
 
+    def keeps(self, address: str) -> bool:
+        """Tell whether objects of a run that was archived at an address are to be found here."""
+
     def discard(self, name: str) -> None:
         """Remove an object; one that is not there is no error."""

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_dbhygiene.errors import PolicyInvalid
+from airflow_dbhygiene.stores.failures import s3_code
 
 if TYPE_CHECKING:
     from airflow_dbhygiene.policy.model import Encryption, ObjectLock
@@ -38,7 +39,7 @@ class S3Protection:
         try:
             self._call("get_object_lock_configuration", Bucket=self._bucket)
         except OSError as error:
-            if _code(error) not in _NO_LOCK:
+            if s3_code(error) not in _NO_LOCK:
                 raise
             message = (
                 f"archive.object_lock: bucket {self._bucket!r} has no Object Lock: enable it, or leave object_lock out."
@@ -60,7 +61,7 @@ class S3Protection:
         try:
             found = self._call("get_object_retention", **self._object(path))["Retention"]
         except OSError as error:
-            if _code(error) not in _NO_LOCK:
+            if s3_code(error) not in _NO_LOCK:
                 raise
             return "it is under no Object Lock"
         mode = str(found.get("Mode")).lower()
@@ -78,9 +79,3 @@ def _encryption_arguments(wanted: Encryption | None) -> dict[str, str]:
     if wanted.kind == "sse-s3":
         return {"ServerSideEncryption": "AES256"}
     return {"ServerSideEncryption": "aws:kms", **({"SSEKMSKeyId": wanted.key_id} if wanted.key_id else {})}
-
-
-def _code(error: BaseException) -> str:
-    """Give S3's own code of an error that s3fs has turned into one of the system's."""
-    response = getattr(error.__cause__, "response", {})
-    return str(response.get("Error", {}).get("Code", ""))

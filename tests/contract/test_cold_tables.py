@@ -17,13 +17,16 @@ from psycopg.conninfo import conninfo_to_dict
 from airflow_dbhygiene.connections import open_site
 from airflow_dbhygiene.errors import ArchiveDamaged, NotFound, PlanRefused, PolicyInvalid, RowsLocked
 from airflow_dbhygiene.ledger import Ledger
-from airflow_dbhygiene.policy import ColdTable, Policy
+from airflow_dbhygiene.ledger.holds import Holds
+from airflow_dbhygiene.policy import ColdTable, OlderThan, Policy
 from airflow_dbhygiene.steps.archive import archive
 from airflow_dbhygiene.steps.plan import Ticket
 from airflow_dbhygiene.steps.purge import purge
 from airflow_dbhygiene.steps.report import report
 from airflow_dbhygiene.steps.restore import Wish, restore
 from airflow_dbhygiene.steps.verify import verify
+from airflow_dbhygiene.steps.verify_archive import verify_archive, verify_store
+from airflow_dbhygiene.stores.cold_table import ColdTableStore
 from tests.job import EVENTS, STALE_EVENTS, Job
 from tests.mysql_job import MySqlJob
 from tests.servers.mysql import MySqlServer
@@ -196,7 +199,32 @@ def test_what_became_of_every_row(stage: Stage) -> None:
 def hold(stage: Stage, predicate: str) -> None:
     """Put rows under a legal hold."""
     with stage.job.site.database.session() as session:
-        Ledger(session).place_hold("case", stage.job.policy().table, predicate, "case 4711", "legal")
+        fields = {"hold_id": "case", "table_name": stage.job.policy().table, "predicate": predicate}
+        Holds(session).place({**fields, "reason": "case 4711", "placed_by": "legal"}, None)
+
+
+def test_the_archive_is_verified_by_itself(stage: Stage) -> None:
+    """With the ledger and without: sound as it was written; a forged row, a lost object and a lost text are named."""
+    certificate = stage.job.run(stage.policy())
+    other = ColdTable(f"{stage.schema}.others") if stage.beside else ColdTable(f"there@{stage.schema}.others")
+    stage.job.run(stage.policy(name="others", archive=other, stale=OlderThan("at", keep="290 days", zone="UTC")))
+    assert verify_archive(stage.job.site, policy="events").findings == []
+    store = _by_address(stage)
+    sound = verify_store(store, certificate["certificate_sha256"])
+    assert (sound.findings, sound.runs, sound.rows) == ([], 1, ROWS)
+    stage.execute(f"UPDATE {stage.cold} SET note = 'forged' WHERE id = 250")
+    stage.execute(f"DELETE FROM {stage.cold} WHERE id <= 150")
+    for found in (verify_store(store), verify_archive(stage.job.site, policy="events")):
+        assert ["digest differs" in finding.fault for finding in found.findings] == [True, True]
+    stage.execute(f"DELETE FROM {stage.schema}.dbhygiene_archive WHERE name LIKE '%certificate.json'")
+    assert verify_store(store, certificate["certificate_sha256"]).findings[0].fault.startswith("no certificate here")
+
+
+def _by_address(stage: Stage) -> Any:
+    """Open the cold table alone, as one does who has nothing but its address."""
+    database = stage.job.site.database if stage.beside else stage.job.database_elsewhere("there")
+    place = ColdTable(f"there@{stage.cold}")
+    return ColdTableStore(database, database, place.table_name, url=place.address, object_rows=1)
 
 
 @pytest.mark.parametrize("damage", ["UPDATE {} SET note = 'forged' WHERE id = 250", "DELETE FROM {} WHERE id = 250"])

@@ -15,6 +15,7 @@ from airflow_dbhygiene.steps.hold import HoldWish, list_holds, parse_keys, place
 from airflow_dbhygiene.steps.pause import list_pauses, pause, resume
 from airflow_dbhygiene.steps.purge import purge
 from airflow_dbhygiene.steps.report import report
+from airflow_dbhygiene.steps.restore import Wish, restore
 from airflow_dbhygiene.steps.verify import verify
 from tests.job import STALE_EVENTS, Job
 
@@ -109,6 +110,24 @@ def test_the_same_hold_again_is_the_same_hold(events_job: Job) -> None:
     release_hold(events_job.site, "case", "judge")
     with pytest.raises(IllegalMove, match=r"'case' was released at \d{4}.*use another id"):
         place_hold(events_job.site, wish(events_job, keys=(("1",),), hold_id="case"))
+
+
+def test_a_released_hold_never_binds_again(events_job: Job) -> None:
+    """A restore that goes on after its hold was released would put rows back unprotected: it says who released it."""
+    run = events_job.run(events_job.policy())["run"]
+    wish_back = Wish(run, "back")
+    assert restore(events_job.site, wish_back).restored == STALE_EVENTS
+    assert restore(events_job.site, wish_back).restored == STALE_EVENTS  # a retry, while the hold stands
+    (hold,) = list_holds(events_job.site)
+    release_hold(events_job.site, hold.hold_id, "judge")
+    with pytest.raises(IllegalMove, match=r"was released at \d{4}.* by judge: start a new restore"):
+        restore(events_job.site, wish_back)
+    assert list_holds(events_job.site) == ()
+    assert events_job.run(events_job.policy(name="again"))["rows_purged"] == STALE_EVENTS
+    assert restore(events_job.site, Wish(run, "once more")).restored == STALE_EVENTS
+    assert [each.hold_id for each in list_holds(events_job.site)] == ["restored once more"]
+    with pytest.raises(IllegalMove, match="protects other rows already"):
+        restore(events_job.site, Wish(run, "once more", where="id = 1"))
 
 
 WRONG_HOLDS: tuple[tuple[dict[str, Any], Any, str], ...] = (

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import random
 import secrets
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Hashable, Iterable
+from typing import Final, TypeVar
 
-from tests.faults.kill_points import Point
+T = TypeVar("T", bound=Hashable)
 
 SHARE: Final = float(os.environ.get("FAULTS_SHARE", "0.15"))
 """The part of the points that is taken; 1 takes all, and nothing is left to chance."""
@@ -19,7 +19,7 @@ SEED: Final = os.environ.get("FAULTS_SEED") or secrets.token_hex(4)
 NOTE: Final = "all points" if SHARE >= 1 else f"a share of the points: FAULTS_SHARE={SHARE:g} FAULTS_SEED={SEED}"
 
 
-def chosen(points: Iterable[Point], what: str, part: float = 1) -> list[Point]:
+def chosen(points: Iterable[T], what: str, part: float = 1) -> list[T]:
     """Give the points, or the share of them that was asked for.
 
     :param part: of that share, where there are many points of a kind already

@@ -9,6 +9,7 @@ import hashlib
 import io
 import os
 import secrets
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from fsspec.implementations.local import LocalFileSystem
 from pyarrow import parquet as pq
 
 from airflow_dbhygiene.databases.protocol import VERSION_COLUMN
-from airflow_dbhygiene.errors import ArchiveDamaged, IllegalMove, NotFound, RowsLocked, StoreUnavailable
+from airflow_dbhygiene.errors import ArchiveDamaged, DiskFull, IllegalMove, NotFound, RowsLocked, StoreUnavailable
 from tests.faults.between import before_batch
 from tests.faults.stage import (
     ALL_ROWS,
@@ -29,6 +30,8 @@ from tests.faults.stage import (
     CHUNK_ROWS,
     OBJECT_ROWS,
     REST,
+    STEPS,
+    Copies,
     Stage,
     assert_every_row_is_accounted_for,
     assert_ledger_adds_up,
@@ -37,6 +40,7 @@ from tests.faults.stage import (
 )
 from tests.servers.proxy import FaultProxy
 from tests.servers.s3 import S3Server
+from tests.servers.small_disk import filled, small_disk
 
 Place = Callable[[Stage], Stage]
 Damage = Callable[[Stage, str], None]
@@ -110,7 +114,9 @@ def forge_versions(stage: Stage, path: str) -> None:
 DAMAGES = (truncate, flip, replace_by_other, replace_by_same_size, remove, forge_other_chunk, forge_versions)
 
 
-CASES = [("local", damage) for damage in DAMAGES] + [("s3", damage) for damage in (truncate, flip, remove)]
+CASES = [("local", damage) for damage in DAMAGES] + [
+    ("s3", damage) for damage in (truncate, flip, replace_by_other, remove)
+]
 
 
 @pytest.fixture(params=CASES, ids=lambda case: f"{case[0]}-{case[1].__name__}")
@@ -257,20 +263,40 @@ def test_an_upload_that_breaks_never_wins(stage: Stage, broken: int) -> None:
     assert list(strangers(stage)) == []
 
 
-def test_a_full_disk_never_wins(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A local object has its name only when all of it is on the disk."""
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """Give a folder on a small disk of its own."""
+    with small_disk(tmp_path / "small", megabytes=2) as folder:
+        yield folder
+
+
+@pytest.mark.parametrize("free", [0, 20_000])
+def test_a_full_disk_never_wins(stage: Stage, small: Path, free: int) -> None:
+    """A local object has its name only when all of it is on the disk; with room again, the run ends well."""
     keys = keys_of(stage)
+    stage = replace(stage, folder=small / "cold")
     stage.perform("plan")
-
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", full)
-        with pytest.raises(StoreUnavailable):
-            stage.perform("archive 1")
+    with filled(small, leave_bytes=free), pytest.raises(DiskFull, match="no space left on this worker's disk"):
+        stage.perform("archive 1")
     assert not [name for name in stage.files.find(stage.root) if name.endswith(".parquet")]
     stage.perform("archive 1", "archive 2", "verify 1", "verify 2", *REST)
+    assert_every_row_is_accounted_for(stage, keys)
+    assert list(strangers(stage)) == []
+
+
+@pytest.mark.parametrize("step", ["archive 1", "verify 1", "purge 1"])
+def test_a_worker_without_room_for_an_object(
+    copies: Copies, small: Path, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Objects pass through its folder for temporary files: the error names it, and a retry with room goes on."""
+    stage = copies({"archive 1": "flights_planned", "verify 1": "flights_archived"}.get(step, "flights_verified"))
+    keys, state = keys_of(stage), stage.state_of(1)
+    monkeypatch.setattr(tempfile, "tempdir", str(small))
+    for free in (0, 12_000):  # an object has forty thousand bytes
+        with filled(small, leave_bytes=free), pytest.raises(DiskFull, match=f"Make room in {small}"):
+            stage.perform(step)
+        assert (stage.state_of(1), keys_of(stage)) == (state, keys)
+    stage.perform(*STEPS[STEPS.index(step) :])
     assert_every_row_is_accounted_for(stage, keys)
     assert list(strangers(stage)) == []
 

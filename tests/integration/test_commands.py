@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 
-from airflow_dbhygiene.policy import Parquet
+from airflow_dbhygiene.connections import open_archive
+from airflow_dbhygiene.errors import PolicyInvalid
+from airflow_dbhygiene.policy import ColdTable, Parquet
 from tests.job import STALE_EVENTS, Job
 
 AIRFLOW = Path(sys.executable).with_name("airflow")
@@ -132,3 +134,18 @@ def test_an_archive_is_verified_from_the_command_line(job: Job, airflow: Command
         assert ["is missing" in fault["fault"] for fault in faults] == [True, True]
     with pytest.raises(SystemExit, match=r"^PolicyInvalid: say what to verify"):
         airflow("verify-archive")
+
+
+def test_a_cold_table_is_verified_by_its_address(job: Job, airflow: Commands) -> None:
+    """With the connection in the address or beside it; without one the error says what is missing."""
+    job.execute("CREATE SCHEMA cold")
+    certificate = job.run(job.policy(archive=ColdTable("cold.events")))
+    digest = ("--sha256", certificate["certificate_sha256"])
+    for address in ("shop_pg@cold.events", "cold.events"):
+        assert airflow("verify-archive", "--url", address, *digest) == ""
+    job.execute("DELETE FROM cold.events WHERE id = 1")
+    with pytest.raises(SystemExit):
+        airflow("verify-archive", "--url", "shop_pg@cold.events", "-o", "json")
+    assert len(rows_of(airflow.printed())) == 1
+    with pytest.raises(PolicyInvalid, match=r"name its connection: connection@cold\.events"):
+        open_archive("cold.events")

@@ -102,6 +102,10 @@ class S3Server:
         # An orderly stop takes 2 seconds, for data that nobody will read again.
         self.kill()
         self._folder.cleanup()
+        for port in self._ports.values():
+            for each in (port, port + GRPC_OFFSET):  # each service leaves a socket, whose place cannot be chosen
+                for socket in Path("/tmp").glob(f"seaweedfs-*-{each}.sock"):  # noqa: S108 - weed's own choice
+                    socket.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         return self
@@ -113,7 +117,7 @@ class S3Server:
         ports = [f"-{service}={port}" for service, port in self._ports.items()]
         unused = ["-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0", "-s3.port.lance=0"]
         place = [f"-dir={self.data_dir}", f"-ip={LOOPBACK}", f"-ip.bind={LOOPBACK}", f"-bucket={self.bucket}"]
-        return [_weed(), "mini", *place, *ports, *unused]
+        return [_weed(), f"-logdir={self._folder.name}", "mini", *place, *ports, *unused]
 
     def _environment(self) -> dict[str, str]:
         keys = {"AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key}
