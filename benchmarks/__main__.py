@@ -15,9 +15,11 @@ from collections.abc import Callable, Mapping
 from benchmarks import mariadb, postgres
 from benchmarks.airflow import empty_dag_run
 from benchmarks.figures import OUT, ROUNDS, SCALE
-from benchmarks.traffic import mariadb as mariadb_traffic
-from benchmarks.traffic import postgres as postgres_traffic
-from tests.servers.mysql import MariaDbServer
+from benchmarks.growth import GrowthBench
+from benchmarks.traffic.mariadb import MariaDbTraffic
+from benchmarks.traffic.postgres import PostgresTraffic
+from benchmarks.traffic.saturation import saturate
+from tests.servers.mysql import MariaDbServer, MySqlServer
 from tests.servers.postgres import PostgresServer
 from tests.servers.s3 import S3Server
 
@@ -35,34 +37,37 @@ def main() -> None:
         PARTS[part]()
 
 
-def on_postgres(part: Callable[[postgres.PostgresBench], None]) -> Callable[[], None]:
+def on_postgres(part: Callable[[PostgresServer, S3Server], None]) -> Callable[[], None]:
     """Start a PostgreSQL and a store for a part."""
 
     def run() -> None:
         with PostgresServer.start("16", settings=postgres.SETTINGS) as server, S3Server.start() as s3:
-            part(postgres.PostgresBench(server, s3))
+            part(server, s3)
 
     return run
 
 
-def on_mariadb(part: Callable[[mariadb.MariaDbBench], None]) -> Callable[[], None]:
+def on_mariadb(part: Callable[[MySqlServer, S3Server], None]) -> Callable[[], None]:
     """Start a MariaDB and a store for a part."""
 
     def run() -> None:
         with MariaDbServer.start(settings=mariadb.SETTINGS) as server, S3Server.start() as s3:
-            part(mariadb.MariaDbBench(server, s3))
+            part(server, s3)
 
     return run
 
 
 PARTS: Mapping[str, Callable[[], None]] = {
-    "job": on_postgres(postgres.PostgresBench.job),
-    "cold": on_postgres(postgres.PostgresBench.cold),
-    "memory": on_postgres(postgres.PostgresBench.memory),
-    "mariadb": on_mariadb(mariadb.MariaDbBench.job),
-    "mariadb_cold": on_mariadb(mariadb.MariaDbBench.cold),
-    "traffic": postgres_traffic.on_postgres,
-    "mariadb_traffic": mariadb_traffic.on_mariadb,
+    "job": on_postgres(lambda server, s3: postgres.PostgresBench(server, s3).job()),
+    "cold": on_postgres(lambda server, s3: postgres.PostgresBench(server, s3).cold()),
+    "seed_loop": on_postgres(lambda server, s3: GrowthBench(server, s3).seed()),
+    "pgfreezer": on_postgres(lambda server, s3: GrowthBench(server, s3).freezer()),
+    "mariadb": on_mariadb(lambda server, s3: mariadb.MariaDbBench(server, s3).job()),
+    "mariadb_cold": on_mariadb(lambda server, s3: mariadb.MariaDbBench(server, s3).cold()),
+    "traffic": on_postgres(lambda server, s3: PostgresTraffic(server, s3).run()),
+    "saturation": on_postgres(lambda server, s3: saturate(PostgresTraffic(server, s3))),
+    "mariadb_traffic": on_mariadb(lambda server, s3: MariaDbTraffic(server, s3).run()),
+    "growth": on_postgres(lambda server, s3: GrowthBench(server, s3).run()),
     "airflow": empty_dag_run,
 }
 

@@ -1,29 +1,32 @@
-"""PostgreSQL under pgbench: ours, paced and not, the usual loop, and one big DELETE."""
+"""PostgreSQL under pgbench: ours, paced and not, the usual loop, one big DELETE, and what is no purge at all."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import psycopg
 
 from airflow_dbhygiene.policy import Pace
 from benchmarks.figures import ROUNDS, SCALE
-from benchmarks.postgres import LOOP, SETTINGS, STALE
+from benchmarks.postgres import LOOP, STALE
 from benchmarks.traffic.clients import Pgbench
+from benchmarks.traffic.cores import ALL, PURGE, TRAFFIC, keep_on
 from benchmarks.traffic.purger import Purger
-from benchmarks.traffic.windows import Purge, Window, compare_traffic, tell, watch
+from benchmarks.traffic.windows import QUIET_SECONDS, Purge, Window, compare_latency, compare_speed, tell, watch
 from tests.servers.data import load_orders
 from tests.servers.postgres import PostgresServer
 from tests.servers.s3 import S3Server
 
 VERSION: Final = "16"
-PER_SECOND: Final = 1200.0
-"""About a quarter of what two cores can do."""
+PER_SECOND: Final = 1800.0
+"""A third of what two cores can do, or less."""
 
-PACED: Final = Pace(target_batch_seconds=0.02, rest_fraction=2)
+PACED: Final = Pace(target_batch_seconds=0.03, rest_fraction=3)
 UNPACED: Final = Pace(target_batch_seconds=2)
 RECENT: Final = """
 CREATE TABLE recent AS
@@ -32,6 +35,16 @@ FROM (SELECT o_orderkey FROM orders WHERE o_orderdate >= '1997-01-01' LIMIT 1000
 ALTER TABLE recent ADD PRIMARY KEY (n);
 CREATE SEQUENCE new_orders START 1000000000;
 """
+SPIN: Final = """
+import time
+while True:
+    end = time.perf_counter() + 0.01
+    while time.perf_counter() < end: pass
+    time.sleep(0.03)
+"""
+
+Way = Callable[[str], Purge]
+"""Prepares a purge of a database, and gives it."""
 
 
 class PostgresTraffic:
@@ -44,20 +57,26 @@ class PostgresTraffic:
     def run(self) -> None:
         """Let each way to purge take its turn, several rounds."""
         self.load(2 * SCALE)
-        ways: dict[str, Callable[[str], Purge] | None] = {
-            "no purge": None,
-            "ours, paced": lambda dsn: self.ours(dsn, PACED),
-            "ours, unpaced": lambda dsn: self.ours(dsn, UNPACED),
-            "the usual loop": lambda dsn: lambda seconds: usual_loop(dsn, seconds),
-            "one DELETE": lambda dsn: lambda seconds: one_delete(dsn, seconds),
+        ways: dict[str, Callable[[], Window]] = {
+            "no purge": self.window,
+            "ours, paced": lambda: self.window(self.ours(PACED)),
+            "ours, unpaced": lambda: self.window(self.ours(UNPACED)),
+            "the usual loop": lambda: self.window(lambda dsn: lambda seconds: usual_loop(dsn, seconds)),
+            "one DELETE": lambda: self.window(lambda dsn: lambda seconds: one_delete(dsn, seconds)),
+            "a busy loop": lambda: self.window(lambda _: busy_loop),
+            "no purge, cores apart": lambda: self.window(apart=True),
+            "ours, cores apart": lambda: self.window(self.ours(PACED, apart=True), apart=True),
         }
         rounds: dict[str, list[Window]] = {name: [] for name in ways}
         for _ in range(ROUNDS):
             for name, way in ways.items():
-                rounds[name].append(self.window(way))
+                rounds[name].append(way())
         for name, windows in rounds.items():
             tell("pg", name, windows)
-        compare_traffic("", rounds, quiet="no purge", paced="ours, paced", unpaced="ours, unpaced")
+        compare_latency("traffic_p99", rounds["no purge"], rounds["ours, paced"])
+        compare_latency("traffic_p99_apart", rounds["no purge, cores apart"], rounds["ours, cores apart"])
+        compare_latency("traffic_p99_busy_loop", rounds["no purge"], rounds["a busy loop"])
+        compare_speed("traffic_speed", rounds["ours, paced"], rounds["ours, unpaced"])
 
     def load(self, scale: float) -> None:
         """Make the template that every round copies."""
@@ -67,22 +86,57 @@ class PostgresTraffic:
             connection.execute(RECENT)
             connection.execute("VACUUM ANALYZE")
 
-    def window(self, way: Callable[[str], Purge] | None, per_second: float = PER_SECOND) -> Window:
-        """Watch the traffic on a fresh copy of the data, read once before."""
+    def window(self, way: Way | None = None, *, apart: bool = False) -> Window:
+        """Watch the traffic on a fresh copy of the data, read once before; with ``apart``, on a core of its own."""
+        with self.fresh() as dsn:
+            purge = way(dsn) if way else None
+            with psycopg.connect(dsn, autocommit=True) as connection:
+                connection.execute("CHECKPOINT")
+            return watch(lambda: self.traffic(dsn, apart=apart), purge, lambda: stale_rows(dsn))
+
+    @contextmanager
+    def fresh(self) -> Iterator[str]:
+        """Copy the data, and read them once."""
         dsn = self.server.create_database("round", "template_traffic")
         try:
-            purge = way(dsn) if way else None
             with psycopg.connect(dsn, autocommit=True) as connection:
                 connection.execute("SELECT count(*), sum(length(o_comment)) FROM orders")
                 connection.execute("SELECT count(*) FROM recent")
-                connection.execute("CHECKPOINT")
-            return watch(lambda: Pgbench(dsn, VERSION, per_second), purge, lambda: stale_rows(dsn))
+            yield dsn
         finally:
+            keep_on(ALL, self.pid)
             self.server.drop_database("round")
 
-    def ours(self, dsn: str, pace: Pace) -> Purge:
+    def traffic(self, dsn: str, *, apart: bool = False) -> Pgbench:
+        """Start the traffic. A backend stays on the cores that the server was kept on when it began."""
+        if apart:
+            keep_on(TRAFFIC, self.pid)
+        client = Pgbench(dsn, VERSION, PER_SECOND)
+        if apart:
+            keep_on(TRAFFIC, client.process.pid)
+        return client
+
+    def ours(self, pace: Pace, *, apart: bool = False) -> Way:
         """Archive and verify beforehand: what is watched is the purge."""
-        return Purger({"dsn": dsn}, self.s3, "public.orders", pace).run
+
+        def prepare(dsn: str) -> Purge:
+            purger = Purger({"dsn": dsn}, self.s3, "public.orders", pace)
+
+            def purge(seconds: float) -> None:
+                if apart:
+                    keep_on(PURGE, self.pid)
+                    keep_on(PURGE, purger.process.pid)
+                purger.run(seconds)
+
+            return purge
+
+        return prepare
+
+    @property
+    def pid(self) -> int:
+        """The server's own process."""
+        assert self.server.pid is not None  # noqa: S101 - it runs
+        return self.server.pid
 
 
 def stale_rows(dsn: str) -> int:
@@ -107,7 +161,8 @@ def one_delete(dsn: str, seconds: float) -> None:
         connection.execute(f"DELETE FROM orders WHERE {STALE}")
 
 
-def on_postgres() -> None:
-    """Start a PostgreSQL and a store, and measure."""
-    with PostgresServer.start(VERSION, settings=SETTINGS) as server, S3Server.start() as s3:
-        PostgresTraffic(server, s3).run()
+def busy_loop(_: float) -> None:
+    """Spin for 10 ms, sleep for 30, and touch no database: what any process does to others on as many cores."""
+    with subprocess.Popen([sys.executable, "-c", SPIN]) as process:
+        time.sleep(QUIET_SECONDS)
+        process.kill()

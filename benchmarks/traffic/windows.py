@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import psutil
 
@@ -15,8 +15,8 @@ from benchmarks.figures import write
 from benchmarks.traffic.clients import Pgbench, Sysbench, Transaction, running
 
 WARM_UP_SECONDS: Final = 3.0
-QUIET_SECONDS: Final = 15.0
-LONGEST_SECONDS: Final = 30.0
+QUIET_SECONDS: Final = 12.0
+LONGEST_SECONDS: Final = 20.0
 PERCENTILES: Final = (50.0, 95.0, 99.0, 99.9)
 
 Purge = Callable[[float], object]
@@ -85,20 +85,19 @@ def tell(engine: str, name: str, windows: Sequence[Window]) -> None:
     )
 
 
-def compare_traffic(
-    suffix: str, rounds: Mapping[str, Sequence[Window]], *, quiet: str, paced: str, unpaced: str
-) -> None:
-    """Write how the paced purge compares: its traffic with one that is alone, its speed with the unpaced one's."""
-    pairs = zip(rounds[quiet], rounds[paced], strict=True)
-    p99 = statistics.median(alone.latency(99) / ours.latency(99) for alone, ours in pairs)
-    both = zip(rounds[paced], rounds[unpaced], strict=True)
-    speed = statistics.median((ours.rows / ours.seconds) / (fast.rows / fast.seconds) for ours, fast in both)
-    rows = rounds[paced][0].rows
-    _ratio(f"traffic_p99{suffix}", p99, "p99 of the traffic without a purge over p99 with ours, paced", rows)
-    _ratio(f"traffic_speed{suffix}", speed, "rows per second, paced over unpaced", rows)
+def compare_latency(name: str, alone: Sequence[Window], beside: Sequence[Window]) -> None:
+    """Write the p99 of the traffic alone over that of the traffic beside a purge."""
+    ratio = statistics.median(a.latency(99) / b.latency(99) for a, b in zip(alone, beside, strict=True))
+    _ratio(name, ratio, "p99 of the traffic alone over p99 beside it", beside[0].rows)
+
+
+def compare_speed(name: str, paced: Sequence[Window], unpaced: Sequence[Window]) -> None:
+    """Write the paced purge's speed over the unpaced one's."""
+    pairs = zip(paced, unpaced, strict=True)
+    ratio = statistics.median((a.rows / a.seconds) / (b.rows / b.seconds) for a, b in pairs)
+    _ratio(name, ratio, "rows per second, paced over unpaced", paced[0].rows)
 
 
 def _ratio(name: str, ratio: float, reference: str, rows: int) -> None:
     print(f"{name:28} ratio {ratio:6.2f} ({reference})", flush=True)
-    line: dict[str, Any] = {"name": name, "reference": reference, "ratio": round(ratio, 3), "rows": rows}
-    write(line)
+    write({"name": name, "reference": reference, "ratio": round(ratio, 3), "rows": rows})
