@@ -1,7 +1,8 @@
 """``make bench``: ours, a peer and the limit in turn, on the same data; medians and ratios.
 
-``BENCH`` names the parts to run, separated by commas; ``ROUNDS`` and ``SCALE`` (of TPC-H) say how often and on how
-much. Figures go to build/bench.json, one JSON object per line. ``ratio`` is the reference's seconds over ours: more is
+``BENCH`` names the parts to run, separated by commas; without it all run but the long ones, and ``BENCH=all`` runs
+these too. ``ROUNDS`` and ``SCALE`` (of TPC-H) say how often and on how much. Figures go to build/bench.json, one JSON
+object per line; a part that is run again replaces its own. ``ratio`` is the reference's seconds over ours: more is
 better.
 """
 
@@ -11,6 +12,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from benchmarks import mariadb, postgres
 from benchmarks.airflow import empty_dag_run
@@ -26,11 +28,12 @@ from tests.servers.s3 import S3Server
 
 def main() -> None:
     """Run the parts that BENCH names."""
-    wanted = [part for part in os.environ.get("BENCH", ",".join(PARTS)).split(",") if part]
+    asked = {"": ",".join(part for part in PARTS if part not in LONG), "all": ",".join(PARTS)}
+    named = os.environ.get("BENCH", "")
+    wanted = asked.get(named, named).split(",")
     if unknown := set(wanted) - set(PARTS):
         sys.exit(f"BENCH names {', '.join(sorted(unknown))}; known are {', '.join(PARTS)}.")
     OUT.parent.mkdir(exist_ok=True)
-    OUT.write_text("")
     about = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     print(f"{about}; {ROUNDS} rounds, scale {SCALE:g}")
     for part in wanted:
@@ -70,6 +73,9 @@ PARTS: Mapping[str, Callable[[], None]] = {
     "growth": on_postgres(lambda server, s3: GrowthBench(server, s3).run()),
     "airflow": empty_dag_run,
 }
+
+LONG: Final = frozenset({"traffic", "mariadb_traffic", "saturation", "growth", "airflow"})
+"""Parts that take minutes each, and are run by their name."""
 
 if __name__ == "__main__":
     main()

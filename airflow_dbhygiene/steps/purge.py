@@ -11,6 +11,7 @@ from airflow_dbhygiene.errors import IllegalMove, RowsLocked, StatementTimedOut
 from airflow_dbhygiene.ledger import Chunk, Ledger, ObjectReceipt, Run
 from airflow_dbhygiene.ledger.moves import PURGED, PURGING, VERIFIED
 from airflow_dbhygiene.pacing.pacer import Pacer
+from airflow_dbhygiene.pacing.replicas import Replica, following
 from airflow_dbhygiene.steps.archive import check_schema
 from airflow_dbhygiene.steps.doomed import Doomed, doomed
 from airflow_dbhygiene.steps.site import Progress
@@ -45,22 +46,26 @@ def purge(site: Site, run_id: str, number: int) -> Chunk:
         if chunk.state == PURGED:
             site.tell(f"{chunk.label} is purged already.")
             return chunk
-        work = _work(site, session, run, chunk)
-        if not run.policy.archives:
-            return purge_unarchived(work)
-        if chunk.state not in (VERIFIED, PURGING):
-            raise IllegalMove(f"{chunk.label} is {chunk.state}: only a verified archive allows a purge.")
-        for receipt in ledger.objects(chunk):
-            if receipt.first_ordinal + receipt.rows > work.chunk.purged_through:
-                _purge_object(work, receipt)
-        _settle_locked(work)
-        work.progress.at(work.chunk.purged_through, last=True)
-        return _finish(work)
+        with following(run.policy.pace, site.open_database) as replicas:
+            work = _work(site, session, run, chunk, replicas)
+            return _purge_archived(work) if run.policy.archives else purge_unarchived(work)
 
 
-def _work(site: Site, session: Any, run: Run, chunk: Chunk) -> Work:
+def _work(site: Site, session: Any, run: Run, chunk: Chunk, replicas: tuple[Replica, ...]) -> Work:
     progress = Progress(site.tell, f"purge {chunk.label}", chunk.archived_rows or chunk.planned_rows)
-    return Work(site, session, run, chunk, Pacer(run.policy.pace, chunk.label), progress)
+    return Work(site, session, run, chunk, Pacer(run.policy.pace, chunk.label), progress, replicas)
+
+
+def _purge_archived(work: Work) -> Chunk:
+    """Delete the rows of object after object."""
+    if work.chunk.state not in (VERIFIED, PURGING):
+        raise IllegalMove(f"{work.chunk.label} is {work.chunk.state}: only a verified archive allows a purge.")
+    for receipt in Ledger(work.session).objects(work.chunk):
+        if receipt.first_ordinal + receipt.rows > work.chunk.purged_through:
+            _purge_object(work, receipt)
+    _settle_locked(work)
+    work.progress.at(work.chunk.purged_through, last=True)
+    return _finish(work)
 
 
 def _purge_object(work: Work, receipt: ObjectReceipt) -> None:

@@ -13,6 +13,7 @@ from airflow_dbhygiene.steps.plan import check_server
 
 if TYPE_CHECKING:
     from airflow_dbhygiene.pacing.pacer import Pacer
+    from airflow_dbhygiene.pacing.replicas import Replica
     from airflow_dbhygiene.steps.site import Progress, Site
 
 
@@ -26,6 +27,7 @@ class Work:
     chunk: Chunk
     pacer: Pacer
     progress: Progress
+    replicas: tuple[Replica, ...] = ()
 
     @property
     def batch_rows(self) -> int:
@@ -65,7 +67,7 @@ class Work:
         :raises Idle: when the chunk has not moved for max_idle_seconds, over all its tries
         """
         self.pacer.wait(
-            lambda: pause_reason(self.site.database, self.session, self.run),
+            lambda: pause_reason(self.site.database, self.session, self.run, self.replicas),
             self.progress.pausing,
             self.chunk.idle_seconds,
         )

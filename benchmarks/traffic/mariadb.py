@@ -21,7 +21,7 @@ from tests.servers.mysql import MySqlServer
 from tests.servers.s3 import S3Server
 
 PER_SECOND: Final = 800.0
-PACED: Final = Pace(target_batch_seconds=0.03, rest_fraction=3)
+PACED: Final = Pace(target_batch_seconds=0.03, rest_fraction=1.5)
 UNPACED: Final = Pace(target_batch_seconds=2)
 RECENT: Final = (
     "CREATE TABLE recent (n int PRIMARY KEY, o_orderkey bigint NOT NULL)",

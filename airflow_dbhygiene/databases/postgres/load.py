@@ -63,6 +63,11 @@ def busy(session: PostgresSession, table: TableName, pace: Pace) -> Iterator[str
         yield from _active(session, pace.max_active_sessions)
 
 
+def replica_lags(session: PostgresSession) -> list[float | None]:  # noqa: ARG001 - the protocol's
+    """Ask no standby: its primary tells, and plans refuse connections to it."""
+    return []
+
+
 def clock(session: PostgresSession) -> float:
     """Give the database's own clock, in seconds since 1970."""
     return float(session.execute("SELECT extract(epoch FROM pg_catalog.clock_timestamp())::float8")[0][0])
