@@ -263,6 +263,18 @@ class Ledger:
         )  # fmt: skip
         self._add(chunk, counts, end, seconds)
 
+    def recent_batches(self, run_id: str) -> tuple[int, float] | None:
+        """Give the most rows that a batch of the last minute had, and their rows per second; None without any."""
+        most, rate = self._session.execute(
+            """
+            SELECT max(end_ordinal - first_ordinal), sum(end_ordinal - first_ordinal) / sum(seconds)
+            FROM dbhygiene.batch
+            WHERE run_id = %s AND committed_at > CURRENT_TIMESTAMP(6) - INTERVAL '1' MINUTE AND seconds > 0
+            """,
+            (run_id,),
+        )[0]
+        return (int(most), float(rate)) if most else None
+
     def record_outcomes(self, chunk: Chunk, outcomes: Outcomes, keys: dict[int, tuple[str, ...]]) -> None:
         """Note, row for row, what became of archived rows that were not purged."""
         noted = [(ordinal, name) for name in _NOTED for ordinal in getattr(outcomes, name)]

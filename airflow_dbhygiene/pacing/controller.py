@@ -62,3 +62,9 @@ class Tempo:
 def first_tempo(target_seconds: float, most_rows: int, rest_fraction: float = 0.0) -> Tempo:
     """Begin with a small batch, before anything is known of the server."""
     return Tempo(target_seconds, most_rows, rest_fraction, rows=min(max(most_rows // 4, _SMALLEST), _FIRST, most_rows))
+
+
+def next_tempo(target_seconds: float, most_rows: int, rows: int, rate: float, rest_fraction: float = 0.0) -> Tempo:
+    """Go on at the tempo of batches that the same run has just had."""
+    size = max(min(rows, int(rate * target_seconds), most_rows), 1)
+    return Tempo(target_seconds, most_rows, rest_fraction, rows=size, rate=rate, best=rate)

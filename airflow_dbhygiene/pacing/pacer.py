@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from airflow_dbhygiene.errors import Idle, Paused
-from airflow_dbhygiene.pacing.controller import Tempo, first_tempo
+from airflow_dbhygiene.pacing.controller import Tempo, first_tempo, next_tempo
 
 if TYPE_CHECKING:
     from airflow_dbhygiene.policy import Pace
@@ -22,18 +22,21 @@ class Pacer:
 
     :param pace: what the policy says
     :param label: names the chunk in errors
+    :param recent: rows of the run's latest batches, and their rows per second, where it has had some
     :param clock: seconds, of which only differences count; a simulation has its own
     :param sleep: lets so many of them pass
     """
 
     pace: Pace
     label: str
+    recent: tuple[int, float] | None = None
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     tempo: Tempo = field(init=False)
 
     def __post_init__(self) -> None:
-        self.tempo = first_tempo(self.pace.target_batch_seconds, self.pace.max_batch_rows, self.pace.rest_fraction)
+        size, rest = (self.pace.target_batch_seconds, self.pace.max_batch_rows), self.pace.rest_fraction
+        self.tempo = next_tempo(*size, *self.recent, rest) if self.recent else first_tempo(*size, rest)
 
     def rest(self, rows: int, seconds: float, *, careful: bool = False) -> None:
         """Set the next batch's size by this one, and rest."""

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from airflow_dbhygiene.pacing.replicas import Replica
     from airflow_dbhygiene.policy import Pace
 
+_LIMITS: Final = (
+    *("max_replica_lag_seconds", "max_wal_kept_bytes", "max_wal_fraction"),
+    *("max_history_list_length", "max_active_sessions"),
+)
 _LEAVE_OUT: Final = "Leave the limit out, and hold the pace down by rest_fraction or hours."
 _INSTEAD: Final = {"max_replica_lag_seconds": "Name the replicas' connections in pace.replica_conn_ids, to ask them."}
 
@@ -33,7 +37,7 @@ def pause_reason(database: Database, session: Any, run: Run, replicas: Sequence[
 def unobservable(database: Database, pace: Pace) -> Iterator[str]:
     """Name the limits that the engine cannot observe: a purge would keep to none of them."""
     asked = {"max_replica_lag_seconds"} if pace.replica_conn_ids else set()
-    for limit in ("max_replica_lag_seconds", "max_wal_kept_bytes", "max_history_list_length", "max_active_sessions"):
+    for limit in _LIMITS:
         if getattr(pace, limit) is not None and limit not in {*database.limits, *asked}:
             yield (f"pace.{limit}: a server of this kind cannot tell. {_INSTEAD.get(limit, _LEAVE_OUT)}")
     if pace.replica_conn_ids and "max_replica_lag_seconds" in database.limits:

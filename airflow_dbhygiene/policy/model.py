@@ -284,6 +284,12 @@ class Pace(_Part):
     max_wal_kept_bytes: PositiveInt | None = Field(
         None, description="pause while a replication slot keeps more WAL (PostgreSQL)"
     )
+    max_wal_fraction: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="pause while more of max_wal_size was written since the last checkpoint began (PostgreSQL)",
+    )
     max_history_list_length: PositiveInt | None = Field(
         None, description="pause while InnoDB has more old row versions to clear away (MySQL, MariaDB)"
     )

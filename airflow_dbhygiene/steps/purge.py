@@ -53,7 +53,8 @@ def purge(site: Site, run_id: str, number: int) -> Chunk:
 
 def _work(site: Site, session: Any, run: Run, chunk: Chunk, replicas: tuple[Replica, ...]) -> Work:
     progress = Progress(site.tell, f"purge {chunk.label}", chunk.archived_rows or chunk.planned_rows)
-    return Work(site, session, run, chunk, Pacer(run.policy.pace, chunk.label), progress, replicas)
+    pacer = Pacer(run.policy.pace, chunk.label, Ledger(session).recent_batches(run.run_id))
+    return Work(site, session, run, chunk, pacer, progress, replicas)
 
 
 def _purge_archived(work: Work) -> Chunk:

@@ -17,7 +17,7 @@ from airflow_dbhygiene.ledger.moves import PLANNED, PURGED, PURGING
 from airflow_dbhygiene.steps.archive import check_schema
 
 if TYPE_CHECKING:
-    from airflow_dbhygiene.databases.protocol import Bound
+    from airflow_dbhygiene.databases.protocol import Bound, Span
     from airflow_dbhygiene.steps.work import Work
 
 _PASSES: Final = 5
@@ -30,46 +30,50 @@ def purge_unarchived(work: Work) -> Chunk:
     """
     if work.chunk.state not in (PLANNED, PURGING) or work.chunk.archived_rows is not None:
         raise IllegalMove(f"{work.chunk.label} is {work.chunk.state}, and has an archive: it is purged by that alone.")
+    span = work.chunk.span
     for attempt in range(_PASSES):
-        _pass(work)
-        if work.chunk.state == PURGED or not _left(work):
+        doubtful = _pass(work, span)
+        if doubtful is None or work.chunk.state == PURGED or not _left(work, doubtful):
             work.progress.at(work.chunk.purged_through, last=True)
             return _finish(work)
+        span = doubtful
         time.sleep(0.1 * 2**attempt)
     raise RowsLocked(f"{work.chunk.label}: other transactions keep rows locked; a retry tries again.")
 
 
-def _pass(work: Work) -> None:
-    """Go through the chunk once."""
-    place = work.chunk.span.lower
-    while True:
+def _pass(work: Work, span: Span) -> Span | None:
+    """Go through a span once; give the part of it in which locked rows may have been skipped, None if none were."""
+    doubtful: Span | None = None
+    here: Span | None = span
+    while here is not None:
         work.wait()
-        started, rows, careful = time.monotonic(), work.batch_rows, False
+        started, asked, careful = time.monotonic(), work.batch_rows, False
         try:
-            place = _in_batch(work, place, careful=False)
+            rows, after = _in_batch(work, here, careful=False)
         except StatementTimedOut:
             careful = True
-            place = _in_batch(work, place, careful=True)
-        work.learn(rows, time.monotonic() - started, careful=careful)
-        if place is None:
-            return
+            rows, after = _in_batch(work, here, careful=True)
+        work.learn(asked, time.monotonic() - started, careful=careful)
+        if rows < asked:
+            doubtful = doubtful or here
+        here = None if after is None else replace(span, lower=after)
+    return doubtful
 
 
-def _left(work: Work) -> bool:
+def _left(work: Work, span: Span) -> bool:
     """Tell whether rows were skipped since others had locked them."""
     with work.transaction(last=False) as held:
-        return work.site.database.stale_left(work.session, work.run.selection, work.chunk.span, held)
+        return work.site.database.stale_left(work.session, work.run.selection, span, held)
 
 
-def _in_batch(work: Work, place: Bound | None, *, careful: bool) -> Bound | None:
-    """Delete the next rows, and give the place behind them; None at the end of the chunk."""
+def _in_batch(work: Work, span: Span, *, careful: bool) -> tuple[int, Bound | None]:
+    """Delete a span's first rows; give their number, and the place behind them, None at the end."""
     started = time.monotonic()
     with work.transaction(last=False) as held:
         chunk = work.lock()
         if chunk.state == PURGED:  # by a twin
             work.chunk = chunk
-            return None
-        span = replace(chunk.span, lower=place)
+            return 0, None
         rows, after = work.site.database.delete_stale(
             work.session, work.run.selection, span, work.batch_rows, held, careful=careful
         )
@@ -77,7 +81,7 @@ def _in_batch(work: Work, place: Bound | None, *, careful: bool) -> Bound | None
         Discards(work.session).record_batch(chunk, rows, time.monotonic() - started, careful=careful)
         moved = Ledger(work.session).chunk(chunk.run_id, chunk.chunk)
     work.chunk = moved
-    return after
+    return rows, after
 
 
 def _finish(work: Work) -> Chunk:

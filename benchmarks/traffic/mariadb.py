@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
+from functools import partial
 from typing import Any, Final
 
 import MySQLdb
@@ -15,7 +16,7 @@ from benchmarks.figures import ROUNDS, SCALE
 from benchmarks.mariadb import FLAGS, STALE
 from benchmarks.traffic.clients import Sysbench
 from benchmarks.traffic.purger import Purger
-from benchmarks.traffic.windows import Purge, Window, compare_latency, compare_speed, tell, watch
+from benchmarks.traffic.windows import Purge, Window, compare_latency, compare_speed, in_turn, tell, watch
 from tests.servers.data_mysql import load_orders
 from tests.servers.mysql import MySqlServer
 from tests.servers.s3 import S3Server
@@ -55,10 +56,7 @@ class MariaDbTraffic:
             "one DELETE": lambda _: self.one_delete,
             "pt-archiver --purge": lambda _: self.pt_archiver,
         }
-        rounds: dict[str, list[Window]] = {name: [] for name in ways}
-        for _ in range(ROUNDS):
-            for name, way in ways.items():
-                rounds[name].append(self.window(way))
+        rounds = in_turn({name: partial(self.window, way) for name, way in ways.items()}, ROUNDS)
         for name, windows in rounds.items():
             tell("mariadb", name, windows)
         compare_latency("mariadb_traffic_p99", rounds["no purge"], rounds["ours, paced"])

@@ -17,7 +17,16 @@ from benchmarks.postgres import LOOP, STALE
 from benchmarks.traffic.clients import Pgbench
 from benchmarks.traffic.cores import ALL, PURGE, TRAFFIC, keep_on
 from benchmarks.traffic.purger import Purger
-from benchmarks.traffic.windows import QUIET_SECONDS, Purge, Window, compare_latency, compare_speed, tell, watch
+from benchmarks.traffic.windows import (
+    QUIET_SECONDS,
+    Purge,
+    Window,
+    compare_latency,
+    compare_speed,
+    in_turn,
+    tell,
+    watch,
+)
 from tests.servers.data import load_orders
 from tests.servers.postgres import PostgresServer
 from tests.servers.s3 import S3Server
@@ -69,10 +78,7 @@ class PostgresTraffic:
             "no purge, cores apart": lambda: self.window(apart=True),
             "ours, cores apart": lambda: self.window(self.ours(PACED, apart=True), apart=True),
         }
-        rounds: dict[str, list[Window]] = {name: [] for name in ways}
-        for _ in range(ROUNDS):
-            for name, way in ways.items():
-                rounds[name].append(way())
+        rounds = in_turn(ways, ROUNDS)
         for name, windows in rounds.items():
             tell("pg", name, windows)
         compare_latency("traffic_p99", rounds["no purge"], rounds["ours, paced"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -54,6 +54,16 @@ def watch(start: Callable[[], Pgbench | Sysbench], purge: Purge | None, left: Ca
         ended = time.time()
         busy = psutil.cpu_percent()
     return Window(ended - began, before - left(), busy, [each for each in done if began <= each.ended < ended])
+
+
+def in_turn(ways: Mapping[str, Callable[[], Window]], rounds: int) -> dict[str, list[Window]]:
+    """Watch each way once a round, forwards and backwards by turns; the very first window finds a cold machine."""
+    next(iter(ways.values()))()
+    windows: dict[str, list[Window]] = {name: [] for name in ways}
+    for number in range(rounds):
+        for name in list(ways)[:: -1 if number % 2 else 1]:
+            windows[name].append(ways[name]())
+    return windows
 
 
 def percentile(values: Iterable[float], percent: float) -> float:

@@ -195,6 +195,20 @@ def test_every_row_is_accounted_for(job: Job) -> None:
     assert told[-1] == (8, "drifted", '["8"]')
 
 
+def test_a_chunk_learns_from_the_batches_of_the_last_minute(job: Job) -> None:
+    """The size of the largest and the speed of all; older ones tell nothing of the server as it is now."""
+    with ledger(job) as opened:
+        put(job, VERIFIED)
+        job.execute("UPDATE dbhygiene.chunk SET purged = 0, purged_through = 0, state = 'verified'")
+        run_id = chunk_of(job).run_id
+        assert opened.recent_batches(run_id) is None
+        record(opened, chunk_of(job), Outcomes(60), 60)
+        record(opened, chunk_of(job), Outcomes(ROWS - 60), ROWS)
+        assert opened.recent_batches(run_id) == (60, pytest.approx(ROWS / 0.2))
+        job.execute("UPDATE dbhygiene.batch SET committed_at = committed_at - INTERVAL '2' MINUTE")
+        assert opened.recent_batches(run_id) is None
+
+
 def record(opened: Ledger, chunk: Chunk, outcomes: Outcomes, end: int) -> None:
     """Write a batch as the purge does."""
     noted = (*outcomes.drifted, *outcomes.held, *outcomes.vanished, *outcomes.locked)

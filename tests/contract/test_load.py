@@ -75,7 +75,11 @@ def test_other_sessions_at_work(events_job: Job) -> None:
 def test_a_limit_that_the_engine_cannot_observe_is_refused(events_job: Job) -> None:
     """When it is planned, not when it would have mattered."""
     mysql = isinstance(events_job, MySqlJob)
-    limits = {"max_replica_lag_seconds": 5, "max_wal_kept_bytes": 10} if mysql else {"max_history_list_length": 10}
+    limits = (
+        {"max_replica_lag_seconds": 5, "max_wal_kept_bytes": 10, "max_wal_fraction": 0.5}
+        if mysql
+        else {"max_history_list_length": 10}
+    )
     for name, value in limits.items():
         with pytest.raises(PlanRefused, match=f"pace.{name}: a server of this kind cannot tell"):
             events_job.plan(events_job.policy(pace=Pace(**{name: value})))
@@ -143,6 +147,17 @@ def test_a_replication_slot_that_nobody_reads(job: Job) -> None:
         assert f"replication slot {slot} keeps" in (ask() or "")
     finally:
         job.execute("SELECT pg_drop_replication_slot(%s)", (slot,))
+    assert ask() is None
+
+
+def test_wal_that_would_force_a_checkpoint(job: Job) -> None:
+    """Beyond its share of max_wal_size the purge waits until the next checkpoint has begun."""
+    ask = reasons(job, max_wal_fraction=0.0005)
+    job.execute("CHECKPOINT")
+    assert ask() is None
+    job.execute("CREATE TABLE filler AS SELECT repeat('x', 1000) FROM generate_series(1, 4000)")
+    assert "of max_wal_size was written since the last checkpoint began, more than 0%" in (ask() or "")
+    job.execute("CHECKPOINT")
     assert ask() is None
 
 

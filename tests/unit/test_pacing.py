@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_dbhygiene.pacing.controller import Tempo, first_tempo
+from airflow_dbhygiene.pacing.controller import Tempo, first_tempo, next_tempo
 from airflow_dbhygiene.pacing.reasons import within_hours
 
 speeds = st.lists(st.floats(1, 1e7), min_size=1, max_size=60)
@@ -59,6 +59,14 @@ def test_it_recovers_after_a_storm() -> None:
 def test_a_batch_in_no_time_is_no_fault() -> None:
     """The clock may not move between two readings."""
     assert first_tempo(0.25, 1000).after(250, 0.0).rows == 375
+
+
+@given(st.floats(0.01, 10), st.integers(1, 100_000), st.integers(1, 200_000), st.floats(1, 1e7))
+def test_a_chunk_goes_on_at_the_tempo_of_the_one_before(target: float, most: int, rows: int, rate: float) -> None:
+    """Neither larger than any batch was, nor longer than one should last, nor beyond a limit that is new."""
+    tempo = next_tempo(target, most, rows, rate)
+    assert 1 <= tempo.rows <= min(rows, most)
+    assert tempo.rows <= max(rate * target, 1)
 
 
 @pytest.mark.parametrize(

@@ -234,6 +234,8 @@ ORDER BY 1
 """
 )
 
+# Each batch asks this, also where there are thousands of tables: pg_constraint has no index by the table that a key
+# points at, but that table has the key's triggers; and OFFSET keeps the planner from reading all of pg_type.
 FINGERPRINT: Final[LiteralString] = """
 WITH RECURSIVE root AS (
     SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -252,13 +254,17 @@ WITH RECURSIVE root AS (
         UNION ALL SELECT f.atttypid FROM pg_catalog.pg_attribute f
                   WHERE t.typtype = 'c' AND f.attrelid = t.typrelid AND f.attnum > 0
     ) part
+), constrained(oid) AS (
+    SELECT k.oid FROM root JOIN pg_catalog.pg_constraint k ON k.conrelid = root.oid
+    UNION
+    SELECT t.tgconstraint FROM tree JOIN pg_catalog.pg_trigger t ON t.tgrelid = tree.oid WHERE t.tgconstraint <> 0
 )
 SELECT 'column ' || ROW(a.attrelid = root.oid, a.attnum, a.attname, a.atttypid, a.atttypmod, a.attcollation,
                         a.attnotnull, a.attgenerated, a.attisdropped)::text
 FROM root JOIN pg_catalog.pg_attribute a ON a.attrelid = root.oid AND a.attnum > 0
 UNION ALL
 SELECT 'type ' || ROW(t.oid, t.typname, a.attnum, a.attname, a.atttypid, a.atttypmod)::text
-FROM made_of JOIN pg_catalog.pg_type t USING (oid)
+FROM made_of CROSS JOIN LATERAL (SELECT * FROM pg_catalog.pg_type WHERE oid = made_of.oid OFFSET 0) t
 LEFT JOIN pg_catalog.pg_attribute a ON t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0
 UNION ALL
 SELECT 'label ' || ROW(e.enumtypid, e.enumlabel, e.enumsortorder)::text
@@ -284,7 +290,7 @@ SELECT 'policy ' || ROW(p.polname, p.polcmd, p.polpermissive, p.polroles, p.polq
 FROM root JOIN pg_catalog.pg_policy p ON p.polrelid = root.oid
 UNION ALL
 SELECT 'key ' || ROW(k.conname, k.contype, k.conkey, k.conrelid, k.confrelid, k.confkey, k.confdeltype)::text
-FROM pg_catalog.pg_constraint k
+FROM constrained JOIN pg_catalog.pg_constraint k USING (oid)
 WHERE k.conrelid = (SELECT oid FROM root) AND k.contype IN ('f', 'p')
    OR k.contype = 'f' AND k.confrelid IN (SELECT oid FROM tree)
       AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint whole JOIN tree ON tree.oid = whole.confrelid
