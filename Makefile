@@ -43,6 +43,10 @@ faults: setup ## Kill, cut, damage and overtake the steps at every single point,
 	FAULTS_SHARE=1 $(RUN) pytest tests/faults
 	MADE_TABLES=$(or $(MADE_TABLES),500) $(RUN) pytest tests/contract/test_made_tables.py
 
+.PHONY: soak
+soak: setup ## MINUTES=30 of traffic, runs and faults at random, then an audit of every row; SEED and DB may be given
+	@MINUTES=$(MINUTES) SEED=$(SEED) DB=$(DB) $(RUN) python -m tests.soak
+
 # Exit code 1 is a known vulnerability. Anything else that goes wrong, such as no way to the advisory service, is told
 # loudly and fails nothing: what cannot be asked says nothing about the code.
 .PHONY: audit

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.faults.share import NOTE
 from tests.servers.data import load_flights
 from tests.servers.mysql import MariaDbServer, MySqlServer
 from tests.servers.mysql_programs import ServerUnavailable
@@ -31,6 +32,11 @@ MySqlByFlavour = Callable[[str], MySqlServer]
 # The oldest, the default and the newest: what differs between releases shows at the ends.
 CONTRACT_VERSIONS = ("14", "16", "18")
 DEFAULT_VERSION = "16"
+
+
+def pytest_report_header() -> str:
+    """Tell by which seed the faults are chosen, whether anything fails or not."""
+    return f"faults: {NOTE}"
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from airflow_dbhygiene.databases.cold import ColdTables
-    from airflow_dbhygiene.policy.model import Expired, OlderThan, Pace, Policy
+    from airflow_dbhygiene.policy.model import Pace, Policy
     from airflow_dbhygiene.policy.moments import Window
     from airflow_dbhygiene.policy.names import TableName
+    from airflow_dbhygiene.policy.stale import Expired, OlderThan
 
 Bound = tuple[str, ...]
 """A place in the walk: the values of its columns in the server's own text form."""

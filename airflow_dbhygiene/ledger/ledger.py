@@ -6,13 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from airflow_dbhygiene.databases.protocol import Outcomes, Restored, Server, Span
+from airflow_dbhygiene.databases.protocol import Server, Span
 from airflow_dbhygiene.errors import IllegalMove, LedgerIncompatible, NotFound
 from airflow_dbhygiene.ledger.migrations import version_of
-from airflow_dbhygiene.ledger.moves import MOVES, PURGING
+from airflow_dbhygiene.ledger.moves import MOVES
 from airflow_dbhygiene.ledger.records import (
     Chunk,
-    ObjectReceipt,
     Run,
     RunRow,
     bound_from_json,
@@ -31,23 +30,19 @@ SELECT run_id, chunk, state, label, lower_bound, upper_bound, planned_rows, nonc
        changed_at, CURRENT_TIMESTAMP(6)
 FROM dbhygiene.chunk
 """
-_OBJECT = """
-SELECT run_id, chunk, nonce, part, name, first_ordinal, archived_rows, bytes, sha256, fingerprint
-FROM dbhygiene.object
-"""
 
 
 class Ledger:
     """Reads and writes the ledger in the transaction of the session that it is given."""
 
     def __init__(self, session: Any) -> None:
-        self._session = session
+        self.session = session
 
     # runs
 
     def record_run(self, run: Run, chunks: Sequence[Chunk]) -> bool:
         """Freeze a plan. A second worker with the same plan loses quietly: False."""
-        inserted: bool = self._session.insert_new(
+        inserted: bool = self.session.insert_new(
             "dbhygiene.run",
             {
                 "run_id": run.run_id, "policy": run.policy.name, "table_name": str(run.selection.table),
@@ -62,30 +57,30 @@ class Ledger:
 
     def run(self, run_id: str) -> Run | None:
         """Read a run back, None when there is none."""
-        rows = self._session.execute(
+        rows = self.session.execute(
             "SELECT run_id, state, plan, origin FROM dbhygiene.run WHERE run_id = %s", (run_id,)
         )
         return _run(*rows[0]) if rows else None
 
     def latest_runs(self, policy: str | None, most: int) -> tuple[RunRow, ...]:
         """Read runs in one line each, the newest first."""
-        rows = self._session.execute(_RUNS, {"policy": policy, "most": most})
+        rows = self.session.execute(_RUNS, {"policy": policy, "most": most})
         return tuple(RunRow(*row) for row in rows)
 
     def run_ids(self, policy: str | None) -> tuple[str, ...]:
         """Name a policy's runs, the oldest first."""
-        rows = self._session.execute(
+        rows = self.session.execute(
             "SELECT run_id FROM dbhygiene.run WHERE policy = %s ORDER BY planned_at, run_id", (policy,)
         )
         return tuple(row[0] for row in rows)
 
     def policies(self) -> tuple[str, ...]:
         """Name the policies that have runs."""
-        return tuple(row[0] for row in self._session.execute("SELECT DISTINCT policy FROM dbhygiene.run ORDER BY 1"))
+        return tuple(row[0] for row in self.session.execute("SELECT DISTINCT policy FROM dbhygiene.run ORDER BY 1"))
 
     def has_planned(self, policy: str, dag_run: Mapping[str, str]) -> bool:
         """Tell whether a scheduler's run (its part of the origin) has planned a run of the policy."""
-        rows = self._session.execute("SELECT origin FROM dbhygiene.run WHERE policy = %s", (policy,))
+        rows = self.session.execute("SELECT origin FROM dbhygiene.run WHERE policy = %s", (policy,))
         return any(dag_run.items() <= json.loads(origin).items() for (origin,) in rows)
 
     def existing_run(self, run_id: str) -> Run:
@@ -101,7 +96,7 @@ class Ledger:
 
     def report_run(self, run_id: str, state: str, report: str, sha256: str) -> None:
         """Close a run with its certificate."""
-        self._session.execute(
+        self.session.execute(
             "UPDATE dbhygiene.run SET state = %s, report = %s, certificate_sha256 = %s,"
             " reported_at = CURRENT_TIMESTAMP(6) WHERE run_id = %s",
             (state, report, sha256, run_id),
@@ -110,33 +105,33 @@ class Ledger:
     def record_reclaim(self, run_id: str, done: Mapping[str, Any]) -> None:
         """Keep what the reclaim step did, and what it gave back; the latest try counts."""
         text = json.dumps(done, ensure_ascii=False)
-        if not self._session.insert_new("dbhygiene.reclaim", {"run_id": run_id, "done": text}):
-            self._session.execute(
+        if not self.session.insert_new("dbhygiene.reclaim", {"run_id": run_id, "done": text}):
+            self.session.execute(
                 "UPDATE dbhygiene.reclaim SET done = %s, done_at = CURRENT_TIMESTAMP(6) WHERE run_id = %s",
                 (text, run_id),
             )
 
     def reclaimed(self, run_id: str) -> dict[str, Any] | None:
         """Give what the reclaim step did; None when it did not run."""
-        rows = self._session.execute("SELECT done FROM dbhygiene.reclaim WHERE run_id = %s", (run_id,))
+        rows = self.session.execute("SELECT done FROM dbhygiene.reclaim WHERE run_id = %s", (run_id,))
         return json.loads(rows[0][0]) if rows else None
 
     def report_text(self, run_id: str) -> str | None:
         """Give the text of the run's latest certificate, None before its first."""
-        rows = self._session.execute("SELECT report FROM dbhygiene.run WHERE run_id = %s", (run_id,))
+        rows = self.session.execute("SELECT report FROM dbhygiene.run WHERE run_id = %s", (run_id,))
         return rows[0][0] if rows else None
 
     # chunks
 
     def chunks(self, run_id: str) -> tuple[Chunk, ...]:
         """Read all chunks of a run, in their order."""
-        rows = self._session.execute(_CHUNK + " WHERE run_id = %s ORDER BY chunk", (run_id,))
+        rows = self.session.execute(_CHUNK + " WHERE run_id = %s ORDER BY chunk", (run_id,))
         return tuple(_chunk(*row) for row in rows)
 
     def chunk(self, run_id: str, chunk: int, *, lock: bool = False) -> Chunk:
         """Read one chunk; with ``lock``, keep twins out of it until the transaction ends."""
         suffix = " WHERE run_id = %s AND chunk = %s" + (" FOR UPDATE" if lock else "")
-        rows = self._session.execute(_CHUNK + suffix, (run_id, chunk))
+        rows = self.session.execute(_CHUNK + suffix, (run_id, chunk))
         if not rows:
             raise NotFound(f"chunk {chunk} of run {run_id} is not in this database's ledger.")
         return _chunk(*rows[0])
@@ -155,199 +150,7 @@ class Ledger:
             " WHERE run_id = %(run_id)s AND chunk = %(chunk)s AND state = %(from)s AND coalesce(nonce, '') = %(seen)s"
         )
         seen = {"from": chunk.state, "seen": chunk.nonce or "", "run_id": chunk.run_id, "chunk": chunk.chunk}
-        return bool(self._session.change(statement, {"to": state, **seen, **fields}))
-
-    # objects
-
-    def intend_object(self, chunk: Chunk, nonce: str, part: int, name: str) -> None:
-        """Record an object's name before the upload begins, so that no leftover is ever unknown."""
-        self._session.execute(
-            "INSERT INTO dbhygiene.object (run_id, chunk, nonce, part, name, state)"
-            " VALUES (%s, %s, %s, %s, %s, 'intended')",
-            (chunk.run_id, chunk.chunk, nonce, part, name),
-        )
-
-    def receive_object(self, receipt: ObjectReceipt) -> bool:
-        """Record what was uploaded; False when a report has discarded the attempt meanwhile."""
-        received = self._session.change(
-            "UPDATE dbhygiene.object SET state = 'written', first_ordinal = %s, archived_rows = %s, bytes = %s,"
-            " sha256 = %s, fingerprint = %s, changed_at = CURRENT_TIMESTAMP(6)"
-            " WHERE run_id = %s AND chunk = %s AND nonce = %s AND part = %s AND state = 'intended'",
-            (
-                receipt.first_ordinal, receipt.rows, receipt.bytes, receipt.sha256, receipt.fingerprint,
-                receipt.run_id, receipt.chunk, receipt.nonce, receipt.part,
-            ),
-        )  # fmt: skip
-        return bool(received)
-
-    def count_written(self, chunk: Chunk, nonce: str) -> int:
-        """Count the objects of an attempt that still stand, and keep a report from discarding them."""
-        return len(
-            self._session.execute(
-                "SELECT part FROM dbhygiene.object WHERE run_id = %s AND chunk = %s AND nonce = %s"
-                " AND state = 'written' FOR UPDATE",
-                (chunk.run_id, chunk.chunk, nonce),
-            )
-        )
-
-    def objects(self, chunk: Chunk) -> tuple[ObjectReceipt, ...]:
-        """Give the receipts of the archive that won, in the order of their parts."""
-        rows = self._session.execute(
-            _OBJECT + " WHERE run_id = %s AND chunk = %s AND nonce = %s AND state = 'written' ORDER BY part",
-            (chunk.run_id, chunk.chunk, chunk.nonce),
-        )
-        return tuple(ObjectReceipt(*row) for row in rows)
-
-    def losing_objects(self, run_id: str) -> list[tuple[int, str, int, str]]:
-        """Give chunk, nonce, part and name of objects that did not win their chunk, and are not discarded yet."""
-        return list(
-            self._session.execute(
-                "SELECT o.chunk, o.nonce, o.part, o.name FROM dbhygiene.object o JOIN dbhygiene.chunk c"
-                " USING (run_id, chunk) WHERE run_id = %s AND o.state <> 'discarded'"
-                " AND o.nonce <> coalesce(c.nonce, '') ORDER BY 1, 2, 3",
-                (run_id,),
-            )
-        )
-
-    def rule_out_object(self, run_id: str, chunk: int, nonce: str, part: int) -> bool:
-        """Keep an object's attempt from winning; False when it has won meanwhile."""
-        with self._session.transaction():
-            if self.chunk(run_id, chunk, lock=True).nonce == nonce:
-                return False
-            self._session.execute(
-                "UPDATE dbhygiene.object SET state = 'discarding', changed_at = CURRENT_TIMESTAMP(6)"
-                " WHERE run_id = %s AND chunk = %s AND nonce = %s AND part = %s",
-                (run_id, chunk, nonce, part),
-            )
-        return True
-
-    def forget_object(self, run_id: str, chunk: int, nonce: str, part: int) -> None:
-        """Record that the store no longer holds an object that did not win.
-
-        One that was never received stays on the list for the next report: its upload may still be under way.
-        """
-        self._session.execute(
-            "UPDATE dbhygiene.object SET state = 'discarded', changed_at = CURRENT_TIMESTAMP(6)"
-            " WHERE run_id = %s AND chunk = %s AND nonce = %s AND part = %s AND sha256 IS NOT NULL",
-            (run_id, chunk, nonce, part),
-        )
-
-    def count_discarded(self, run_id: str) -> int:
-        """Count the objects that did not win and were removed."""
-        rows = self._session.execute(
-            "SELECT count(*) FROM dbhygiene.object WHERE run_id = %s AND state IN ('discarding', 'discarded')",
-            (run_id,),
-        )
-        return int(rows[0][0])
-
-    # batches and outcomes
-
-    def record_batch(self, chunk: Chunk, end: int, outcomes: Outcomes, seconds: float, *, careful: bool) -> None:
-        """Write a batch's receipt and move the fence, in the transaction that deletes the rows."""
-        counts = _counts(outcomes)
-        last = self._session.execute(
-            "SELECT coalesce(max(batch), 0) FROM dbhygiene.batch WHERE run_id = %s AND chunk = %s",
-            (chunk.run_id, chunk.chunk),
-        )[0][0]
-        self._session.execute(
-            """
-            INSERT INTO dbhygiene.batch (run_id, chunk, batch, first_ordinal, end_ordinal, careful, purged, drifted,
-                                         held, vanished, locked, seconds)
-            VALUES (%(run_id)s, %(chunk)s, %(batch)s, %(first)s, %(end)s, %(careful)s, %(purged)s, %(drifted)s,
-                    %(held)s, %(vanished)s, %(locked)s, %(seconds)s)
-            """,
-            {
-                "run_id": chunk.run_id, "chunk": chunk.chunk, "batch": int(last) + 1, "first": chunk.purged_through,
-                "end": end, "careful": careful, "seconds": seconds, **counts,
-            },
-        )  # fmt: skip
-        self._add(chunk, counts, end, seconds)
-
-    def recent_batches(self, run_id: str) -> tuple[int, float] | None:
-        """Give the most rows that a batch of the last minute had, and their rows per second; None without any."""
-        most, rate = self._session.execute(
-            """
-            SELECT max(end_ordinal - first_ordinal), sum(end_ordinal - first_ordinal) / sum(seconds)
-            FROM dbhygiene.batch
-            WHERE run_id = %s AND committed_at > CURRENT_TIMESTAMP(6) - INTERVAL '1' MINUTE AND seconds > 0
-            """,
-            (run_id,),
-        )[0]
-        return (int(most), float(rate)) if most else None
-
-    def record_outcomes(self, chunk: Chunk, outcomes: Outcomes, keys: dict[int, tuple[str, ...]]) -> None:
-        """Note, row for row, what became of archived rows that were not purged."""
-        noted = [(ordinal, name) for name in _NOTED for ordinal in getattr(outcomes, name)]
-        self._forget_outcomes(chunk, [ordinal for ordinal, _ in noted])
-        for ordinal, name in noted:
-            self._session.execute(
-                "INSERT INTO dbhygiene.outcome (run_id, chunk, ordinal, outcome, row_key) VALUES (%s, %s, %s, %s, %s)",
-                (chunk.run_id, chunk.chunk, ordinal, name, json.dumps(keys[ordinal], ensure_ascii=False)),
-            )
-
-    def settle_locked(self, chunk: Chunk, ordinals: Sequence[int], outcomes: Outcomes) -> None:
-        """Write what became of rows that were locked before, in the transaction that deletes them."""
-        counts = _counts(outcomes)
-        for outcome in ("drifted", "held", "vanished"):
-            if settled := getattr(outcomes, outcome):
-                self._session.execute(
-                    "UPDATE dbhygiene.outcome SET outcome = %s, noted_at = CURRENT_TIMESTAMP(6)"
-                    f" WHERE run_id = %s AND chunk = %s AND ordinal IN ({_marks(settled)})",
-                    (outcome, chunk.run_id, chunk.chunk, *settled),
-                )
-        noted = {*outcomes.drifted, *outcomes.held, *outcomes.vanished, *outcomes.locked}
-        self._forget_outcomes(chunk, [ordinal for ordinal in ordinals if ordinal not in noted])
-        self._add(chunk, counts | {"locked": counts["locked"] - len(ordinals)}, chunk.purged_through)
-
-    def locked(self, chunk: Chunk, most: int) -> tuple[int, ...]:
-        """Give the ordinals of rows that were locked when their batch came by."""
-        rows = self._session.execute(
-            "SELECT ordinal FROM dbhygiene.outcome WHERE run_id = %s AND chunk = %s AND outcome = 'locked'"
-            " ORDER BY ordinal LIMIT %s",
-            (chunk.run_id, chunk.chunk, most),
-        )
-        return tuple(row[0] for row in rows)
-
-    def left_out(self, chunk: Chunk) -> frozenset[int]:
-        """Give the ordinals of archived rows that were not purged: whatever reads the archive leaves them out."""
-        rows = self._session.execute(
-            "SELECT ordinal FROM dbhygiene.outcome WHERE run_id = %s AND chunk = %s", (chunk.run_id, chunk.chunk)
-        )
-        return frozenset(row[0] for row in rows)
-
-    # restores
-
-    def restored_through(self, restore_id: str, chunk: Chunk) -> int:
-        """Give the ordinal up to which a restore has dealt with a chunk."""
-        rows = self._session.execute(
-            "SELECT coalesce(max(end_ordinal), 0) FROM dbhygiene.restore WHERE restore_id = %s AND chunk = %s",
-            (restore_id, chunk.chunk),
-        )
-        return int(rows[0][0])
-
-    def record_restore(self, restore_id: str, chunk: Chunk, target: str, span: range, restored: Restored) -> None:
-        """Write a restored batch's receipt, in the transaction that puts the rows back."""
-        self._session.execute(
-            "INSERT INTO dbhygiene.restore"
-            " (restore_id, run_id, chunk, first_ordinal, end_ordinal, target, restored, existing)"
-            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
-            (
-                restore_id, chunk.run_id, chunk.chunk, span.start, span.stop, target, restored.restored,
-                restored.existing,
-            ),
-        )  # fmt: skip
-        self._session.execute(
-            "UPDATE dbhygiene.run SET restored_at = CURRENT_TIMESTAMP(6) WHERE run_id = %s", (chunk.run_id,)
-        )
-
-    def restored(self, restore_id: str) -> Restored:
-        """Add a restore's batches up."""
-        rows = self._session.execute(
-            "SELECT coalesce(sum(restored), 0), coalesce(sum(existing), 0)"
-            " FROM dbhygiene.restore WHERE restore_id = %s",
-            (restore_id,),
-        )
-        return Restored(*map(int, rows[0]))
+        return bool(self.session.change(statement, {"to": state, **seen, **fields}))
 
     # holds and pauses
 
@@ -356,7 +159,7 @@ class Ledger:
 
         :raises PolicyInvalid: when a hold names its table in a form that cannot be read: it might mean this one
         """
-        rows = self._session.execute(
+        rows = self.session.execute(
             "SELECT table_name, predicate FROM dbhygiene.hold WHERE released_at IS NULL"
             " AND (until_at IS NULL OR until_at > CURRENT_TIMESTAMP(6)) AND (%s = 'keep' OR placed_by <> %s)"
             " ORDER BY hold_id",
@@ -368,7 +171,7 @@ class Ledger:
     def pause_reason(self, run: Run) -> str | None:
         """Tell why the run must pause, None when it need not."""
         scopes = ["all", f"table:{run.selection.table}", f"policy:{run.policy.name}"]
-        rows = self._session.execute(
+        rows = self.session.execute(
             "SELECT scope, reason, placed_by FROM dbhygiene.pause WHERE scope IN (%s, %s, %s) ORDER BY scope LIMIT 1",
             scopes,
         )
@@ -382,13 +185,13 @@ class Ledger:
             "chunks rows_planned rows_archived rows_verified rows_purged rows_drifted rows_held rows_vanished "
             "rows_locked archive_seconds verify_seconds purge_seconds objects bytes batches careful_batches"
         ).split()
-        rows = self._session.execute(_FIGURES, {"run_id": run_id})
+        rows = self.session.execute(_FIGURES, {"run_id": run_id})
         figures = dict(zip(names, rows[0], strict=True))
         return {name: float(value) if name.endswith("_seconds") else int(value) for name, value in figures.items()}
 
     def rows_per_second(self, policy: str) -> float | None:
         """Give the speed of the policy's runs so far, all steps taken together; None before the first."""
-        rows = self._session.execute(
+        rows = self.session.execute(
             "SELECT sum(c.purged) / nullif(sum(c.archive_seconds + c.verify_seconds + c.purge_seconds), 0)"
             " FROM dbhygiene.chunk c JOIN dbhygiene.run r USING (run_id) WHERE r.policy = %s AND c.state = 'purged'"
             " AND c.purged > 0",
@@ -404,20 +207,8 @@ class Ledger:
         """
         return version_of(session) > 0
 
-    def _forget_outcomes(self, chunk: Chunk, ordinals: Sequence[int]) -> None:
-        if ordinals:
-            self._session.execute(
-                f"DELETE FROM dbhygiene.outcome WHERE run_id = %s AND chunk = %s AND ordinal IN ({_marks(ordinals)})",
-                (chunk.run_id, chunk.chunk, *ordinals),
-            )
-
-    def _add(self, chunk: Chunk, counts: dict[str, int], purged_through: int, seconds: float = 0.0) -> None:
-        added = {name: getattr(chunk, name) + count for name, count in counts.items()}
-        total = chunk.purge_seconds + seconds
-        self.move(chunk, PURGING, purged_through=purged_through, purge_seconds=total, **added)
-
     def _record_chunk(self, chunk: Chunk) -> None:
-        self._session.execute(
+        self.session.execute(
             "INSERT INTO dbhygiene.chunk (run_id, chunk, state, label, lower_bound, upper_bound, planned_rows)"
             " VALUES (%s, %s, %s, %s, %s, %s, %s)",
             (
@@ -450,12 +241,6 @@ WHERE policy = coalesce(%(policy)s, policy)
 GROUP BY run_id, policy, table_name, r.state, cutoff, planned_at
 ORDER BY planned_at DESC, run_id LIMIT %(most)s
 """
-_NOTED = ("drifted", "held", "vanished", "locked")
-
-
-def _marks(values: Sequence[object]) -> str:
-    """Give a place for each value of a list."""
-    return ", ".join(["%s"] * len(values))
 
 
 def _run(run_id: str, state: str, plan_text: str, origin: str) -> Run:
@@ -483,7 +268,3 @@ def _chunk(*row: Any) -> Chunk:
     run_id, chunk, state, label, lower, upper, *figures, changed_at, now = row
     figures.append(max((now - changed_at).total_seconds(), 0.0))
     return Chunk(run_id, chunk, state, label, Span(bound_from_json(lower), bound_from_json(upper)), *figures)
-
-
-def _counts(outcomes: Outcomes) -> dict[str, int]:
-    return {"purged": outcomes.purged, **{name: len(getattr(outcomes, name)) for name in _NOTED}}

@@ -10,7 +10,7 @@ import pendulum
 
 from airflow_dbhygiene.errors import CutoffRefused
 from airflow_dbhygiene.policy.keep import cutoff_at, parse_keep
-from airflow_dbhygiene.policy.model import Expired, Matching
+from airflow_dbhygiene.policy.stale import Expired, Matching
 
 if TYPE_CHECKING:
     from pendulum import DateTime

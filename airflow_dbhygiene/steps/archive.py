@@ -16,6 +16,7 @@ from airflow_dbhygiene.databases.protocol import Span
 from airflow_dbhygiene.errors import SchemaChanged, StatementTimedOut
 from airflow_dbhygiene.ledger import Chunk, Ledger, ObjectReceipt, Run
 from airflow_dbhygiene.ledger.moves import ARCHIVED, DAMAGED, PLANNED
+from airflow_dbhygiene.ledger.objects import Objects
 from airflow_dbhygiene.policy import ColdTable, Parquet
 from airflow_dbhygiene.steps.ahead import ahead
 from airflow_dbhygiene.steps.discard import discard_losers
@@ -139,7 +140,7 @@ def _intend(attempt: _Attempt, piece: _Piece) -> str:
     """Record an object's name before anything is written under it."""
     name = attempt.store.named(_base_name(attempt, piece))
     with attempt.site.database.session() as session:
-        Ledger(session).intend_object(attempt.chunk, attempt.nonce, piece.part, name)
+        Objects(session).intend(attempt.chunk, attempt.nonce, piece.part, name)
     return name
 
 
@@ -170,7 +171,7 @@ def _copy_piece(attempt: _Attempt, beside: Beside, session: Any, piece: _Piece, 
     name = attempt.store.named(_base_name(attempt, piece))
     with session.transaction(durable=False):
         held = Ledger(session).held_condition(attempt.run.policy)
-        Ledger(session).intend_object(attempt.chunk, attempt.nonce, piece.part, name)
+        Objects(session).intend(attempt.chunk, attempt.nonce, piece.part, name)
     written = beside.copy(session, attempt.run, span, held, name, _notes(attempt, piece))
     with session.transaction(durable=False):
         return _receive(attempt, session, piece, name, written)
@@ -182,7 +183,7 @@ def _receive(attempt: _Attempt, session: Any, piece: _Piece, name: str, written:
         attempt.run.run_id, attempt.chunk.chunk, attempt.nonce, piece.part, name, piece.first_ordinal, written.rows,
         written.bytes, written.sha256, written.fingerprint,
     )  # fmt: skip
-    if not Ledger(session).receive_object(receipt):
+    if not Objects(session).receive(receipt):
         attempt.store.discard(name)
         raise StatementTimedOut(_ruled_out(attempt.chunk))
     return receipt
@@ -221,7 +222,7 @@ def _claim(attempt: _Attempt, receipts: list[ObjectReceipt]) -> int | None:
         current = ledger.chunk(attempt.run.run_id, attempt.chunk.chunk, lock=True)
         if current.state not in (PLANNED, DAMAGED):
             return None
-        if ledger.count_written(current, attempt.nonce) != len(receipts):
+        if Objects(session).count_written(current, attempt.nonce) != len(receipts):
             raise StatementTimedOut(_ruled_out(current))
         seconds = time.monotonic() - attempt.started
         ledger.move(current, ARCHIVED, nonce=attempt.nonce, archived_rows=rows, archive_seconds=seconds)

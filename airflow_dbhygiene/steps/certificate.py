@@ -14,6 +14,7 @@ from airflow_dbhygiene.ledger import Ledger
 from airflow_dbhygiene.ledger.erasures import Erasures
 from airflow_dbhygiene.ledger.holds import Hold, Holds
 from airflow_dbhygiene.ledger.moves import PURGED
+from airflow_dbhygiene.ledger.objects import Objects
 from airflow_dbhygiene.version import VERSION
 
 if TYPE_CHECKING:
@@ -81,8 +82,8 @@ def certificate_of(site: Site, session: Any, run: Run, around: Circumstances) ->
         "rows_under_hold": around.rows_under_hold,
         **ledger.figures(run.run_id),
         "reclaim": ledger.reclaimed(run.run_id),
-        "chunk_list": [_chunk_entry(ledger, chunk) for chunk in chunks],
-        "objects_discarded": ledger.count_discarded(run.run_id),
+        "chunk_list": [_chunk_entry(session, chunk) for chunk in chunks],
+        "objects_discarded": Objects(session).count_discarded(run.run_id),
     }
 
 
@@ -120,7 +121,7 @@ def _count(site: Site, session: Any, run: Run, held: str) -> int | None:
         return None
 
 
-def _chunk_entry(ledger: Ledger, chunk: Chunk) -> dict[str, Any]:
+def _chunk_entry(session: Any, chunk: Chunk) -> dict[str, Any]:
     return {
         "chunk": chunk.chunk,
         "label": chunk.label,
@@ -132,6 +133,6 @@ def _chunk_entry(ledger: Ledger, chunk: Chunk) -> dict[str, Any]:
         "vanished": chunk.vanished,
         "objects": [
             {"name": receipt.name, "rows": receipt.rows, "bytes": receipt.bytes, "sha256": receipt.sha256}
-            for receipt in ledger.objects(chunk)
+            for receipt in Objects(session).of(chunk)
         ],
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_dbhygiene.ledger import Ledger
+from airflow_dbhygiene.ledger.objects import Objects
 
 if TYPE_CHECKING:
     from airflow_dbhygiene.stores.protocol import Store
@@ -16,8 +16,8 @@ def discard_losers(session: Any, store: Store, run_id: str, attempt: str | None 
     The ledger rules an object out first, so that it cannot win any more, and forgets it when the store has: whoever is
     killed in between leaves nothing that the next report does not find.
     """
-    ledger = Ledger(session)
-    for chunk, nonce, part, name in ledger.losing_objects(run_id):
-        if attempt in (None, nonce) and ledger.rule_out_object(run_id, chunk, nonce, part):
+    objects = Objects(session)
+    for chunk, nonce, part, name in objects.losing(run_id):
+        if attempt in (None, nonce) and objects.rule_out(run_id, chunk, nonce, part):
             store.discard(name)
-            ledger.forget_object(run_id, chunk, nonce, part)
+            objects.forget(run_id, chunk, nonce, part)

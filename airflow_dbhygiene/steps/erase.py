@@ -12,6 +12,7 @@ from airflow_dbhygiene.errors import IllegalMove, NotFound, PolicyInvalid
 from airflow_dbhygiene.ledger import Ledger, ObjectReceipt, Run, migrate
 from airflow_dbhygiene.ledger.erasures import Erasure, Erasures
 from airflow_dbhygiene.ledger.moves import PURGED
+from airflow_dbhygiene.ledger.objects import Objects
 from airflow_dbhygiene.policy import Parquet
 from airflow_dbhygiene.steps.report import report
 
@@ -73,7 +74,7 @@ def _erase_in_run(site: Site, session: Any, run: Run, wish: ErasureWish) -> int:
     known = {each.name: each for each in Erasures(session).of_run(run.run_id)}
     erased = 0
     for chunk in ledger.chunks(run.run_id):
-        for receipt in ledger.objects(chunk):
+        for receipt in Objects(session).of(chunk):
             erasure = _replaced(site, store, run, receipt, known.get(receipt.name), wish)
             if erasure is not None:
                 Erasures(session).record(erasure)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from airflow_dbhygiene.errors import IllegalMove, PlanRefused
-from airflow_dbhygiene.policy.model import Matching
+from airflow_dbhygiene.policy.stale import Matching
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_dbhygiene.errors import PlanRefused, PolicyInvalid
-from airflow_dbhygiene.policy.model import Matching
+from airflow_dbhygiene.policy.stale import Matching
 from airflow_dbhygiene.steps.plan import without_held
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from airflow_dbhygiene.ledger.moves import PLANNED
 from airflow_dbhygiene.ledger.records import selection_to_json
 from airflow_dbhygiene.pacing.reasons import unobservable
 from airflow_dbhygiene.pacing.replicas import check_replicas
-from airflow_dbhygiene.policy.model import Matching
 from airflow_dbhygiene.policy.moments import Window, origin_digest
+from airflow_dbhygiene.policy.stale import Matching
 from airflow_dbhygiene.steps.labels import label
 from airflow_dbhygiene.steps.mask import check_mask
 from airflow_dbhygiene.steps.site import mebibytes

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow_dbhygiene.databases.protocol import Outcomes
 from airflow_dbhygiene.errors import IllegalMove, RowsLocked, StatementTimedOut
 from airflow_dbhygiene.ledger import Chunk, Ledger, ObjectReceipt, Run
+from airflow_dbhygiene.ledger.batches import Batches
 from airflow_dbhygiene.ledger.moves import PURGED, PURGING, VERIFIED
+from airflow_dbhygiene.ledger.objects import Objects
 from airflow_dbhygiene.pacing.pacer import Pacer
 from airflow_dbhygiene.pacing.replicas import Replica, following
 from airflow_dbhygiene.steps.archive import check_schema
@@ -53,7 +55,7 @@ def purge(site: Site, run_id: str, number: int) -> Chunk:
 
 def _work(site: Site, session: Any, run: Run, chunk: Chunk, replicas: tuple[Replica, ...]) -> Work:
     progress = Progress(site.tell, f"purge {chunk.label}", chunk.archived_rows or chunk.planned_rows)
-    pacer = Pacer(run.policy.pace, chunk.label, Ledger(session).recent_batches(run.run_id))
+    pacer = Pacer(run.policy.pace, chunk.label, Batches(session).recent(run.run_id))
     return Work(site, session, run, chunk, pacer, progress, replicas)
 
 
@@ -61,7 +63,7 @@ def _purge_archived(work: Work) -> Chunk:
     """Delete the rows of object after object."""
     if work.chunk.state not in (VERIFIED, PURGING):
         raise IllegalMove(f"{work.chunk.label} is {work.chunk.state}: only a verified archive allows a purge.")
-    for receipt in Ledger(work.session).objects(work.chunk):
+    for receipt in Objects(work.session).of(work.chunk):
         if receipt.first_ordinal + receipt.rows > work.chunk.purged_through:
             _purge_object(work, receipt)
     _settle_locked(work)
@@ -104,10 +106,10 @@ def _in_batch(work: Work, rows: Doomed, span: range, *, careful: bool) -> None:
         end = min(chunk.purged_through + work.batch_rows, span.stop)
         outcomes, keys = _delete(work, rows, range(chunk.purged_through, end), held, careful=careful)
         check_schema(work.site, work.session, work.run)
-        ledger = Ledger(work.session)
-        ledger.record_outcomes(chunk, outcomes, keys)
-        ledger.record_batch(chunk, end, outcomes, time.monotonic() - started, careful=careful)
-        after = ledger.chunk(chunk.run_id, chunk.chunk)
+        batches = Batches(work.session)
+        batches.record_outcomes(chunk, outcomes, keys)
+        batches.record(chunk, end, outcomes, time.monotonic() - started, careful=careful)
+        after = Ledger(work.session).chunk(chunk.run_id, chunk.chunk)
     work.chunk = after
 
 
@@ -144,16 +146,16 @@ def _settle_locked(work: Work) -> None:
     :raises RowsLocked: when some still are after the last try
     """
     for attempt in range(_LOCKED_TRIES):
-        left = Ledger(work.session).locked(work.chunk, _LOCKED_AT_A_TIME)
+        left = Batches(work.session).locked(work.chunk, _LOCKED_AT_A_TIME)
         if not left:
             return
         work.wait()
         time.sleep(0.1 * 2**attempt)
-        for receipt in Ledger(work.session).objects(work.chunk):
+        for receipt in Objects(work.session).of(work.chunk):
             mine = [each for each in left if 0 <= each - receipt.first_ordinal < receipt.rows]
             if mine:
                 _settle_in_object(work, receipt, mine)
-    left = Ledger(work.session).locked(work.chunk, 1)
+    left = Batches(work.session).locked(work.chunk, 1)
     if left:
         message = f"{work.chunk.label}: other transactions keep {work.chunk.locked} rows locked; a retry tries again."
         raise RowsLocked(message)
@@ -165,14 +167,14 @@ def _settle_in_object(work: Work, receipt: ObjectReceipt, ordinals: list[int]) -
         rows = doomed(work.site, work.run, receipt, archived)
     with work.transaction(last=True) as held:
         chunk = _locked_chunk(work)
-        ledger = Ledger(work.session)
-        still = set(ledger.locked(chunk, _LOCKED_AT_A_TIME))
+        batches = Batches(work.session)
+        still = set(batches.locked(chunk, _LOCKED_AT_A_TIME))
         if set(ordinals) <= still:
             keys = rows.keys(work.session, ordinals)
             outcomes = work.site.database.delete_carefully(work.session, work.run.selection, keys, ordinals, held)
             check_schema(work.site, work.session, work.run)
-            ledger.settle_locked(chunk, ordinals, outcomes)
-        after = ledger.chunk(chunk.run_id, chunk.chunk)
+            batches.settle_locked(chunk, ordinals, outcomes)
+        after = Ledger(work.session).chunk(chunk.run_id, chunk.chunk)
     work.chunk = after
 
 

@@ -10,9 +10,12 @@ import pyarrow as pa
 from airflow_dbhygiene.databases.protocol import Restored
 from airflow_dbhygiene.errors import IllegalMove, NotFound, RowsReferenced
 from airflow_dbhygiene.ledger import Chunk, Ledger, ObjectReceipt, Run, migrate
+from airflow_dbhygiene.ledger.batches import Batches
 from airflow_dbhygiene.ledger.erasures import Erasures
 from airflow_dbhygiene.ledger.holds import Holds
 from airflow_dbhygiene.ledger.ledger import RESTORE
+from airflow_dbhygiene.ledger.objects import Objects
+from airflow_dbhygiene.ledger.restores import Restores
 from airflow_dbhygiene.policy.names import TableName, parse_table_name
 from airflow_dbhygiene.steps.hold import standing
 from airflow_dbhygiene.steps.mask import refuse_to_restore
@@ -87,7 +90,7 @@ def restore(site: Site, wish: Wish) -> Restored:
         if not wish.dry_run and target == run.selection.table:
             _protect(job)
         done = [batch for chunk in chunks for batch in _restore_chunk(job, chunk)]
-        return _sum(done) if wish.dry_run else ledger.restored(wish.restore_id)
+        return _sum(done) if wish.dry_run else Restores(session).restored(wish.restore_id)
 
 
 def _refuse_erased(session: Any, run: Run) -> None:
@@ -127,11 +130,10 @@ def _protect(job: _Job) -> None:
 
 
 def _restore_chunk(job: _Job, chunk: Chunk) -> Iterator[Restored]:
-    ledger = Ledger(job.session)
-    left_out = ledger.left_out(chunk)
-    start = 0 if job.wish.dry_run else ledger.restored_through(job.wish.restore_id, chunk)
+    left_out = Batches(job.session).left_out(chunk)
+    start = 0 if job.wish.dry_run else Restores(job.session).through(job.wish.restore_id, chunk)
     progress = Progress(job.site.tell, f"restore {chunk.label}", chunk.purged_through)
-    for receipt in ledger.objects(chunk):
+    for receipt in Objects(job.session).of(chunk):
         for first, rows in _batches(job, receipt, start, chunk.purged_through):
             span = range(first, first + rows.num_rows)
             kept = pa.array([ordinal - first for ordinal in span if ordinal not in left_out], pa.int64())
@@ -146,7 +148,7 @@ def _restore_batch(job: _Job, chunk: Chunk, span: range, rows: pa.Table) -> Rest
             restored = job.site.database.restore_rows(job.session, job.run.selection, rows, job.target, job.wish.where)
         except RowsReferenced as error:
             raise RowsReferenced(f"{error} Restore the rows that {job.target} points at first.") from error
-        Ledger(job.session).record_restore(job.wish.restore_id, chunk, str(job.target), span, restored)
+        Restores(job.session).record(job.wish.restore_id, chunk, str(job.target), span, restored)
         if job.wish.dry_run:
             job.session.rollback()
     return restored

@@ -12,6 +12,7 @@ from airflow_dbhygiene.databases.cold import Copied
 from airflow_dbhygiene.errors import ArchiveDamaged, IllegalMove
 from airflow_dbhygiene.ledger import Chunk, Ledger, ObjectReceipt, Run
 from airflow_dbhygiene.ledger.moves import ARCHIVED, DAMAGED, PLANNED, VERIFIED
+from airflow_dbhygiene.ledger.objects import Objects
 from airflow_dbhygiene.steps.archive import check_schema
 from airflow_dbhygiene.steps.mask import unmasked
 from airflow_dbhygiene.steps.plan import check_server
@@ -88,7 +89,7 @@ def opened(site: Site, store: Store, run: Run, receipt: ObjectReceipt, *, compar
 
 def _verify_objects(site: Site, session: Any, run: Run, chunk: Chunk) -> int:
     store = site.store_of(run.policy)
-    receipts = Ledger(session).objects(chunk)
+    receipts = Objects(session).of(chunk)
     progress = Progress(site.tell, f"verify {chunk.label}", chunk.archived_rows or 0)
     if sum(receipt.rows for receipt in receipts) != chunk.archived_rows:
         raise ArchiveDamaged(f"{chunk.label}: the ledger's receipts do not add up to its archived rows.")
@@ -103,7 +104,7 @@ def _verify_objects(site: Site, session: Any, run: Run, chunk: Chunk) -> int:
 def _protect_objects(site: Site, session: Any, run: Run, chunk: Chunk) -> None:
     """Lock what has won and is sound, before any row goes: a loser could not be removed any more."""
     store = site.store_of(run.policy)
-    for receipt in Ledger(session).objects(chunk):
+    for receipt in Objects(session).of(chunk):
         store.protect(receipt.name)
 
 

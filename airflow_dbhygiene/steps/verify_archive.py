@@ -13,6 +13,7 @@ from airflow_dbhygiene.ledger import Chunk, Ledger, ObjectReceipt, Run
 from airflow_dbhygiene.ledger.certificates import Certificate, Certificates
 from airflow_dbhygiene.ledger.erasures import Erasure, Erasures
 from airflow_dbhygiene.ledger.moves import PURGED, PURGING, VERIFIED
+from airflow_dbhygiene.ledger.objects import Objects
 from airflow_dbhygiene.steps.verify import opened
 
 if TYPE_CHECKING:
@@ -119,7 +120,8 @@ def _verify_run(site: Site, session: Any, run: Run, found: Verified) -> None:
         return
     ledger, store = Ledger(session), site.store_of(run.policy)
     chunks = ledger.chunks(run.run_id)
-    receipts = [receipt for chunk in chunks for receipt in ledger.objects(chunk)]
+    objects = {chunk.chunk: Objects(session).of(chunk) for chunk in chunks}
+    receipts = [receipt for each in objects.values() for receipt in each]
     certificates = Certificates(session).of_run(run.run_id)
     for certificate in certificates:
         found.findings.extend(_certificate_faults(store, certificate, found))
@@ -128,7 +130,7 @@ def _verify_run(site: Site, session: Any, run: Run, found: Verified) -> None:
         found.findings.extend(_contradictions(run, certificates[-1], text, chunks, receipts))
     erasures = Erasures(session).of_run(run.run_id)
     for chunk in chunks:
-        found.findings.extend(_chunk_faults(site, store, run, chunk, ledger.objects(chunk), erasures, found))
+        found.findings.extend(_chunk_faults(site, store, run, chunk, objects[chunk.chunk], erasures, found))
 
 
 def _chunk_faults(  # noqa: PLR0913, PLR0917 - what is compared, and where it is counted

@@ -20,9 +20,9 @@ from pyarrow import parquet as pq
 
 from airflow_dbhygiene.databases.cold import Copied, Origin, Outlook
 from airflow_dbhygiene.databases.protocol import Column, Selection
-from airflow_dbhygiene.errors import ArchiveDamaged, NotFound, PlanRefused
+from airflow_dbhygiene.errors import ArchiveDamaged, NotFound, PlanRefused, StatementFailed
 from airflow_dbhygiene.policy.names import parse_place, parse_table_name
-from airflow_dbhygiene.stores.parquet import ParquetObject, fingerprint, spooling, spread
+from airflow_dbhygiene.stores.parquet_file import ParquetObject, fingerprint, spooling, spread
 from airflow_dbhygiene.stores.protocol import Spooled, Written
 
 if TYPE_CHECKING:
@@ -114,16 +114,21 @@ class ColdTableStore:
         return replace(found, refusals=tuple(f"cold table {self.url}: {refusal}" for refusal in found.refusals))
 
     def prepare(self, run: Run) -> None:
-        """Make the table, or bring it up to date.
+        """Make the table, or bring it up to date, unless a twin is faster.
 
         :raises PlanRefused: naming what stands against it
         """
-        outlook = self.outlook(run.selection)
-        if outlook.refusals:
-            raise PlanRefused(str(run.selection.table), outlook.refusals)
-        if outlook.statements:
-            with self._database.session() as session:
-                self._cold.change(session, outlook.statements)
+        statements = self._preparations(run)
+        while statements:
+            try:
+                with self._database.session() as session:
+                    self._cold.change(session, statements)
+            except StatementFailed:
+                before, statements = statements, self._preparations(run)
+                if statements == before:
+                    raise
+            else:
+                return
 
     @staticmethod
     def named(base: str) -> str:
@@ -229,6 +234,12 @@ class ColdTableStore:
             while self._cold.discard(session, lies, _DISCARDED_AT_A_TIME):
                 pass
             self._cold.remove_text(session, lies.texts, name)
+
+    def _preparations(self, run: Run) -> tuple[str, ...]:
+        outlook = self.outlook(run.selection)
+        if outlook.refusals:
+            raise PlanRefused(str(run.selection.table), outlook.refusals)
+        return outlook.statements
 
     def _place(self, name: str, notes: Mapping[str, str]) -> Copied:
         """Say where an object's rows begin."""

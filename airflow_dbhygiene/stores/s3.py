@@ -9,7 +9,7 @@ from airflow_dbhygiene.errors import PolicyInvalid
 from airflow_dbhygiene.stores.failures import s3_code
 
 if TYPE_CHECKING:
-    from airflow_dbhygiene.policy.model import Encryption, ObjectLock
+    from airflow_dbhygiene.policy.archive import Encryption, ObjectLock
 
 _NO_LOCK: Final = frozenset({"ObjectLockConfigurationNotFoundError", "NoSuchObjectLockConfiguration", "InvalidRequest"})
 

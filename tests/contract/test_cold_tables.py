@@ -6,7 +6,7 @@ import json
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,17 @@ from airflow_dbhygiene.connections import open_site
 from airflow_dbhygiene.errors import ArchiveDamaged, NotFound, PlanRefused, PolicyInvalid, RowsLocked
 from airflow_dbhygiene.ledger import Ledger
 from airflow_dbhygiene.ledger.holds import Holds
+from airflow_dbhygiene.ledger.objects import Objects
 from airflow_dbhygiene.policy import ColdTable, OlderThan, Policy
 from airflow_dbhygiene.steps.archive import archive
-from airflow_dbhygiene.steps.plan import Ticket
+from airflow_dbhygiene.steps.plan import Ticket, make_plan, record_plan
 from airflow_dbhygiene.steps.purge import purge
 from airflow_dbhygiene.steps.report import report
 from airflow_dbhygiene.steps.restore import Wish, restore
 from airflow_dbhygiene.steps.verify import verify
 from airflow_dbhygiene.steps.verify_archive import verify_archive, verify_store
 from airflow_dbhygiene.stores.cold_table import ColdTableStore
-from tests.job import EVENTS, STALE_EVENTS, Job
+from tests.job import EVENTS, STALE_EVENTS, Job, window_of
 from tests.mysql_job import MySqlJob
 from tests.servers.mysql import MySqlServer
 
@@ -170,6 +171,25 @@ def test_the_whole_job(stage: Stage) -> None:
         f" FROM {stage.cold}"
     )
     assert (objects, runs, moments) == (6, 1, ROWS)
+
+
+def test_two_first_plans_at_once_make_the_table_once(stage: Stage) -> None:
+    """Both see that it is missing, and one is second: it finds the table made, and goes on."""
+    site, policy = stage.job.site, stage.policy()
+    first, second = (make_plan(site, policy, window_of(policy), {"dag_run": name}) for name in ("first", "second"))
+    cold_tables = site.open_store(policy.archive)._cold  # type: ignore[arg-type, attr-defined]
+    change, late = cold_tables.change, [second]
+
+    def be_overtaken(session: Any, statements: Any) -> None:
+        while late:
+            assert record_plan(stage.job.site, late.pop())
+        change(session, statements)
+
+    cold_tables.change = be_overtaken
+    store = site.open_store(policy.archive)  # type: ignore[arg-type]
+    store._cold = cold_tables  # type: ignore[attr-defined]
+    assert record_plan(replace(site, open_store=lambda _: store), first)
+    assert stage.copies() == []
 
 
 def test_a_cold_table_is_plain(stage: Stage) -> None:
@@ -386,7 +406,7 @@ def test_a_twin_leaves_nothing_behind(stage: Stage) -> None:
     )
     with stage.job.site.database.session() as session:
         ledger = Ledger(session)
-        ledger.intend_object(ledger.chunk(tickets[0].run, 1), "loser", 0, "killed@42")
+        Objects(ledger.session).intend(ledger.chunk(tickets[0].run, 1), "loser", 0, "killed@42")
     stage.purge(tickets)
     assert report(stage.job.site, tickets[0].run)["objects_discarded"] == 1
     assert len(stage.copies()) == ROWS

@@ -13,7 +13,10 @@ import pytest
 from airflow_dbhygiene.databases.protocol import Outcomes, Restored
 from airflow_dbhygiene.errors import HygieneError, IllegalMove, LedgerIncompatible, StatementFailed
 from airflow_dbhygiene.ledger import Chunk, Ledger, ObjectReceipt, migrate, migrations
+from airflow_dbhygiene.ledger.batches import Batches
 from airflow_dbhygiene.ledger.moves import ARCHIVED, DAMAGED, MOVES, PURGED, PURGING, VERIFIED
+from airflow_dbhygiene.ledger.objects import Objects
+from airflow_dbhygiene.ledger.restores import Restores
 from airflow_dbhygiene.policy import Guard
 from tests.job import ORIGIN, Job
 from tests.mysql_job import MySqlJob
@@ -132,8 +135,8 @@ def uploaded(opened: Ledger, chunk: Chunk, nonce: str, parts: int) -> list[Objec
     """Note intent and receipt of an attempt's objects."""
     receipts = [receipt(chunk, nonce, part) for part in range(parts)]
     for each in receipts:
-        opened.intend_object(chunk, nonce, each.part, each.name)
-        assert opened.receive_object(each)
+        Objects(opened.session).intend(chunk, nonce, each.part, each.name)
+        assert Objects(opened.session).receive(each)
     return receipts
 
 
@@ -142,13 +145,13 @@ def test_the_receipts_of_the_winner_are_those_of_the_chunk(job: Job) -> None:
     seen = chunk_of(job)
     with ledger(job) as opened:
         winner, _ = uploaded(opened, seen, "won", 2), uploaded(opened, seen, "lost", 1)
-        opened.intend_object(seen, "killed", 0, "killed-0")
-        assert opened.objects(seen) == ()
-        assert opened.count_written(seen, "won") == 2
+        Objects(opened.session).intend(seen, "killed", 0, "killed-0")
+        assert Objects(opened.session).of(seen) == ()
+        assert Objects(opened.session).count_written(seen, "won") == 2
         assert opened.move(seen, ARCHIVED, nonce="won", archived_rows=ROWS)
         now = opened.chunk(seen.run_id, 1)
-        assert list(opened.objects(now)) == winner
-        losers = [(nonce, part) for _, nonce, part, _ in opened.losing_objects(seen.run_id)]
+        assert list(Objects(opened.session).of(now)) == winner
+        losers = [(nonce, part) for _, nonce, part, _ in Objects(opened.session).losing(seen.run_id)]
         assert losers == [("killed", 0), ("lost", 0)]
 
 
@@ -157,16 +160,16 @@ def test_what_is_ruled_out_can_neither_be_received_nor_win(job: Job) -> None:
     seen = chunk_of(job)
     with ledger(job) as opened:
         uploaded(opened, seen, "won", 1)
-        opened.intend_object(seen, "slow", 0, "slow-0")
+        Objects(opened.session).intend(seen, "slow", 0, "slow-0")
         assert opened.move(seen, ARCHIVED, nonce="won", archived_rows=50)
-        assert not opened.rule_out_object(seen.run_id, 1, "won", 0)
-        assert opened.rule_out_object(seen.run_id, 1, "slow", 0)
-        assert not opened.receive_object(receipt(seen, "slow"))
-        assert opened.count_written(seen, "slow") == 0
-        opened.forget_object(seen.run_id, 1, "slow", 0)
+        assert not Objects(opened.session).rule_out(seen.run_id, 1, "won", 0)
+        assert Objects(opened.session).rule_out(seen.run_id, 1, "slow", 0)
+        assert not Objects(opened.session).receive(receipt(seen, "slow"))
+        assert Objects(opened.session).count_written(seen, "slow") == 0
+        Objects(opened.session).forget(seen.run_id, 1, "slow", 0)
         slow = [(1, "slow", 0, "slow-0")]
-        assert opened.losing_objects(seen.run_id) == slow, "its upload may still be under way"
-        assert opened.count_discarded(seen.run_id) == 1
+        assert Objects(opened.session).losing(seen.run_id) == slow, "its upload may still be under way"
+        assert Objects(opened.session).count_discarded(seen.run_id) == 1
 
 
 # Outcomes
@@ -180,14 +183,14 @@ def test_every_row_is_accounted_for(job: Job) -> None:
         first = Outcomes(54, drifted=(3,), held=(4, 5), vanished=(6,), locked=(7, 8))
         record(opened, chunk_of(job), first, 60)
         assert sums(job) == (60, 54, 1, 2, 1, 2)
-        assert opened.locked(chunk_of(job), 10) == (7, 8)
+        assert Batches(opened.session).locked(chunk_of(job), 10) == (7, 8)
         record(opened, chunk_of(job), Outcomes(40), ROWS)
         assert sums(job) == (ROWS, 94, 1, 2, 1, 2)
         with pytest.raises(StatementFailed):
             opened.move(chunk_of(job), PURGED)
-        opened.settle_locked(chunk_of(job), (7, 8), Outcomes(1, drifted=(8,)))
+        Batches(opened.session).settle_locked(chunk_of(job), (7, 8), Outcomes(1, drifted=(8,)))
         assert sums(job) == (ROWS, 95, 2, 2, 1, 0)
-        assert opened.left_out(chunk_of(job)) == {3, 4, 5, 6, 8}
+        assert Batches(opened.session).left_out(chunk_of(job)) == {3, 4, 5, 6, 8}
         assert opened.move(chunk_of(job), PURGED)
     batches = job.execute("SELECT batch, first_ordinal, end_ordinal, purged FROM dbhygiene.batch ORDER BY batch")
     assert batches == [(1, 0, 60, 54), (2, 60, ROWS, 40)]
@@ -201,19 +204,19 @@ def test_a_chunk_learns_from_the_batches_of_the_last_minute(job: Job) -> None:
         put(job, VERIFIED)
         job.execute("UPDATE dbhygiene.chunk SET purged = 0, purged_through = 0, state = 'verified'")
         run_id = chunk_of(job).run_id
-        assert opened.recent_batches(run_id) is None
+        assert Batches(opened.session).recent(run_id) is None
         record(opened, chunk_of(job), Outcomes(60), 60)
         record(opened, chunk_of(job), Outcomes(ROWS - 60), ROWS)
-        assert opened.recent_batches(run_id) == (60, pytest.approx(ROWS / 0.2))
+        assert Batches(opened.session).recent(run_id) == (60, pytest.approx(ROWS / 0.2))
         job.execute("UPDATE dbhygiene.batch SET committed_at = committed_at - INTERVAL '2' MINUTE")
-        assert opened.recent_batches(run_id) is None
+        assert Batches(opened.session).recent(run_id) is None
 
 
 def record(opened: Ledger, chunk: Chunk, outcomes: Outcomes, end: int) -> None:
     """Write a batch as the purge does."""
     noted = (*outcomes.drifted, *outcomes.held, *outcomes.vanished, *outcomes.locked)
-    opened.record_outcomes(chunk, outcomes, {ordinal: (str(ordinal),) for ordinal in noted})
-    opened.record_batch(chunk, end, outcomes, 0.1, careful=bool(noted))
+    Batches(opened.session).record_outcomes(chunk, outcomes, {ordinal: (str(ordinal),) for ordinal in noted})
+    Batches(opened.session).record(chunk, end, outcomes, 0.1, careful=bool(noted))
     if chunk.state != PURGING:
         assert opened.chunk(chunk.run_id, chunk.chunk).state == PURGING
 
@@ -229,13 +232,13 @@ def test_a_restored_batch_is_written_once(job: Job) -> None:
     """The same batch twice is an error of the database: rows would be counted twice."""
     seen = put(job, PURGED)
     with ledger(job) as opened:
-        opened.record_restore("back", seen, "t", range(60), Restored(58, 2))
-        assert opened.restored_through("back", seen) == 60
-        assert opened.restored_through("another", seen) == 0
+        Restores(opened.session).record("back", seen, "t", range(60), Restored(58, 2))
+        assert Restores(opened.session).through("back", seen) == 60
+        assert Restores(opened.session).through("another", seen) == 0
         with pytest.raises(HygieneError):
-            opened.record_restore("back", seen, "t", range(60), Restored(58, 2))
-        opened.record_restore("back", seen, "t", range(60, ROWS), Restored(40, 0))
-        assert opened.restored("back") == Restored(98, 2)
+            Restores(opened.session).record("back", seen, "t", range(60), Restored(58, 2))
+        Restores(opened.session).record("back", seen, "t", range(60, ROWS), Restored(40, 0))
+        assert Restores(opened.session).restored("back") == Restored(98, 2)
 
 
 # Migrations

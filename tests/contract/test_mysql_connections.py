@@ -8,12 +8,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import MySQLdb
 import pytest
 from airflow.sdk import Connection
 
 from airflow_dbhygiene.connections import open_database
+from airflow_dbhygiene.databases.mysql import MySqlDatabase
 from airflow_dbhygiene.errors import DatabaseUnavailable, PrivilegeMissing, StatementTimedOut
 from tests.mysql_job import EVENTS, MySqlJob
+from tests.servers.proxy import FaultProxy
 
 
 @pytest.fixture
@@ -79,3 +82,16 @@ def test_a_killed_task_cancels_its_query(job: MySqlJob) -> None:
         assert time.monotonic() - began < 5
         with pytest.raises(DatabaseUnavailable, match="told to stop"):
             session.execute("SELECT 1")
+
+
+def test_a_batch_that_lasts_too_long_is_cancelled_even_if_the_server_cannot_be_reached_at_first(job: MySqlJob) -> None:
+    """The watchdog needs a connection of its own: one that is refused is asked for again."""
+    with FaultProxy((job.parameters["host"], job.parameters["port"])) as proxy:
+        database = MySqlDatabase(lambda: MySQLdb.connect(**{**job.parameters, "port": proxy.port}))
+        with database.session() as session:
+            proxy.refuse = True
+            healing = threading.Timer(1, proxy.heal)
+            healing.start()
+            with pytest.raises(StatementTimedOut), session.limited(0.1):
+                session.execute("SELECT sum(a.id + b.id + c.id) FROM events a JOIN events b JOIN events c")
+            healing.join()

@@ -13,10 +13,10 @@ T = TypeVar("T", bound=Hashable)
 SHARE: Final = float(os.environ.get("FAULTS_SHARE", "0.15"))
 """The part of the points that is taken; 1 takes all, and nothing is left to chance."""
 
-SEED: Final = os.environ.get("FAULTS_SEED") or secrets.token_hex(4)
-"""Chooses them: the same seed chooses the same."""
+SEED: Final = os.environ.setdefault("FAULTS_SEED", secrets.token_hex(4))
+"""Chooses them: the same seed chooses the same. The workers of a run of the tests inherit it."""
 
-NOTE: Final = "all points" if SHARE >= 1 else f"a share of the points: FAULTS_SHARE={SHARE:g} FAULTS_SEED={SEED}"
+NOTE: Final = f"{'all' if SHARE >= 1 else 'a share of the'} points: FAULTS_SHARE={SHARE:g} FAULTS_SEED={SEED}"
 
 
 def chosen(points: Iterable[T], what: str, part: float = 1) -> list[T]:

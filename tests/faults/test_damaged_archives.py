@@ -264,9 +264,9 @@ def test_an_upload_that_breaks_never_wins(stage: Stage, broken: int) -> None:
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Iterator[Path]:
+def small() -> Iterator[Path]:
     """Give a folder on a small disk of its own."""
-    with small_disk(tmp_path / "small", megabytes=2) as folder:
+    with small_disk(megabytes=2) as folder:
         yield folder
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,17 +15,18 @@ from tests.servers.postgres_programs import hand_over
 
 
 @contextmanager
-def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
-    """Mount one on a folder, for servers and tests alike; it goes when the context ends."""
+def small_disk(megabytes: int) -> Iterator[Path]:
+    """Mount one, for servers and tests alike, and give its folder; it goes when the context ends."""
     if os.getuid() != 0:
         pytest.skip("NOT TESTED: only root can mount a small disk to be filled")
-    folder.mkdir(exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", folder], check=True)
-    try:
-        hand_over(folder)
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
+    with tempfile.TemporaryDirectory(prefix="dbhygiene-disk-") as name:
+        folder = Path(name)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", folder], check=True)
+        try:
+            hand_over(folder)
+            yield folder
+        finally:
+            subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 @contextmanager

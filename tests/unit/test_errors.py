@@ -6,6 +6,8 @@ import pickle
 import pytest
 
 from airflow_dbhygiene import errors
+from airflow_dbhygiene.databases.mysql.session import translate as of_mysql
+from airflow_dbhygiene.databases.postgres.session import translate as of_postgres
 from airflow_dbhygiene.errors import HygieneError, PlanRefused, Terminal, Transient
 
 CLASSES = [each for _, each in inspect.getmembers(errors, inspect.isclass) if issubclass(each, HygieneError)]
@@ -42,6 +44,49 @@ def test_an_error_survives_pickling(kind: type[HygieneError]) -> None:
     assert type(again) is kind
     assert str(again) == str(error)
     assert vars(again) == vars(error)
+
+
+class Told(Exception):
+    """A driver's error, with what it is known by."""
+
+    def __init__(self, known_by: str | int, text: str = "what the server said") -> None:
+        super().__init__(text)
+        self.sqlstate = known_by
+        self.errno = known_by
+
+
+@pytest.mark.parametrize(
+    ("state", "number", "kind"),
+    [
+        ("42501", 1142, errors.PrivilegeMissing),
+        ("28P01", 1045, errors.PrivilegeMissing),
+        ("42P01", 1146, errors.NotFound),
+        ("25006", 1290, errors.ReadOnlyServer),
+        ("23503", 1451, errors.RowsReferenced),
+        ("42601", 1064, errors.StatementFailed),
+        ("55P03", 1205, errors.StatementTimedOut),  # a lock
+        ("57014", 1317, errors.StatementTimedOut),  # cancelled
+        ("57014", 3024, errors.StatementTimedOut),
+        ("57014", 1969, errors.StatementTimedOut),
+        ("40P01", 1213, errors.StatementTimedOut),  # a deadlock
+        ("40001", 1213, errors.StatementTimedOut),  # serialization
+        ("53100", 1114, errors.DatabaseUnavailable),  # disk full
+        ("53100", 1021, errors.DatabaseUnavailable),
+        ("53100", 1026, errors.DatabaseUnavailable),
+        ("53100", 3, errors.DatabaseUnavailable),
+        ("53300", 1040, errors.DatabaseUnavailable),  # connections
+        ("53300", 1203, errors.DatabaseUnavailable),
+        ("53300", 1226, errors.DatabaseUnavailable),
+        ("57P01", 1927, errors.DatabaseUnavailable),  # ended by an administrator
+        ("57P03", 1053, errors.DatabaseUnavailable),  # starts, or stops
+        ("08006", 2013, errors.DatabaseUnavailable),
+    ],
+)
+def test_a_servers_error_is_known_by_its_number(state: str, number: int, kind: type[HygieneError]) -> None:
+    """The same trouble is the same error on both engines, whatever the text says."""
+    for translate, known_by in ((of_postgres, state), (of_mysql, number)):
+        error = translate(Told(known_by))
+        assert (type(error), "what the server said" in str(error)) == (kind, True)
 
 
 def test_a_refusal_lists_each_reason() -> None:

@@ -1,4 +1,4 @@
-"""MySQL from 8.0 and MariaDB from 10.6. One room per question: catalog, walk, rows, purge, clutter, load, reclaim."""
+"""MySQL from 8.0 and MariaDB from 10.6. One room per question: condition, walk, rows, purge, clutter, load, reclaim."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_dbhygiene.databases.mysql import (
     catalog,
     clutter,
+    condition,
     keys,
     load,
     privileges,
@@ -47,8 +48,8 @@ class MySqlDatabase:
     server = staticmethod(catalog.server)
     inspect = staticmethod(catalog.inspect)
     fingerprint = staticmethod(catalog.fingerprint)
-    predicate = staticmethod(walk.predicate)
-    check_condition = staticmethod(walk.checked)
+    predicate = staticmethod(condition.predicate)
+    check_condition = staticmethod(condition.checked)
     key_columns = staticmethod(keys.key_columns)
     keys_condition = staticmethod(keys.keys_condition)
     try_condition = staticmethod(keys.try_condition)
@@ -58,7 +59,7 @@ class MySqlDatabase:
     count_up_to = staticmethod(walk.count_up_to)
     estimate = staticmethod(walk.estimate)
     full_scans = staticmethod(walk.full_scans)
-    referenced = staticmethod(walk.referenced)
+    referenced = staticmethod(condition.referenced)
     arrow_schema = staticmethod(rows.arrow_schema)
     place_of = staticmethod(rows.place_of)
     differing = staticmethod(rows.differing)

@@ -13,7 +13,7 @@ from airflow_dbhygiene.databases.mysql.types import BYTES, FLOATS, LABELS, MOMEN
 from airflow_dbhygiene.databases.mysql.writing import listed, spelled
 from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Column, Facts, Server
 from airflow_dbhygiene.errors import NotFound, ReadOnlyServer
-from airflow_dbhygiene.policy.model import ColdTable
+from airflow_dbhygiene.policy.archive import ColdTable
 from airflow_dbhygiene.policy.names import TableName
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from airflow_dbhygiene.databases.mysql.condition import checked
 from airflow_dbhygiene.databases.mysql.rows import beside, version_sql
-from airflow_dbhygiene.databases.mysql.walk import checked
 from airflow_dbhygiene.databases.mysql.writing import listed, quoted, spelled
 from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Restored
 from airflow_dbhygiene.errors import NotFound, SchemaChanged

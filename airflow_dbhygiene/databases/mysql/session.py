@@ -17,6 +17,7 @@ from airflow_dbhygiene.databases.mysql.drivers import driver_errors, driver_of, 
 Values = Sequence[object] | Mapping[str, object]
 
 SETTINGS: Final[Mapping[str, object]] = {
+    "autocommit": 1,  # MySQL greets with it on where its default is off, and the driver believes that
     "time_zone": "'+00:00'",
     # No mode that changes how SQL is read: predicates were parsed with backslash escapes and without ANSI_QUOTES.
     "sql_mode": "'STRICT_ALL_TABLES,ALLOW_INVALID_DATES,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION'",
@@ -41,6 +42,7 @@ _MARIADB: Final[Mapping[str, object]] = {
 _MARIADB_FROM_10_11: Final[Mapping[str, object]] = {"optimizer_max_sel_arg_weight": 0}
 
 _LOCK_SECONDS: Final = 2.0
+_WATCH_SECONDS: Final = 1.0
 _MARIADB_10_11: Final = 101100
 
 _DENIED: Final = frozenset({1044, 1142, 1143, 1227, 1370, 1410, 1419})
@@ -50,8 +52,10 @@ _READ_ONLY: Final = frozenset({1290, 1792, 1836})
 _REFERENCED: Final = frozenset({1216, 1217, 1451, 1452})
 _TIMED_OUT: Final = frozenset({1020, 1205, 1213, 1317, 1412, 1614, 1969, 3024, 3058, 3572})
 _UNAVAILABLE: Final = frozenset(
-    {0, 1021, 1040, 1043, 1053, 1077, 1114, 1129, 1152, 1158, 1159, 1160, 1161, 1180, 1203, 1226, 1927, 3169, 4031}
+    {1040, 1043, 1053, 1077, 1129, 1152, 1158, 1159, 1160, 1161, 1180, 1203, 1226, 1927, 3169, 4031}
 )
+_FULL: Final = frozenset({3, 20, 1021, 1026, 1030, 1114, 1878})
+"""The disk, or a table's room: 3 and 20 are of the system's files below the server."""
 _CLIENT: Final = range(2000, 2100)
 """Errors of the client's library: the server was not reached, or went away."""
 
@@ -60,7 +64,7 @@ def translate(error: Exception) -> errors.HygieneError:
     """Tell by the error's number, never by its text, whether a retry may help."""
     number = errno_of(error)
     text = " ".join(str(error.args[-1] if error.args else error).split())
-    if number is None or number in _CLIENT or number in _UNAVAILABLE:
+    if number in {None, 0} or number in _CLIENT:
         return errors.DatabaseUnavailable(f"the database did not answer: {text}. Is it up, and its address right?")
     if number in _LOGIN:
         return errors.PrivilegeMissing(f"the database refused the login: {text}. Correct the Airflow connection.")
@@ -79,6 +83,7 @@ def _kind_of(number: int) -> type[errors.HygieneError]:
         (_READ_ONLY, errors.ReadOnlyServer),
         (_REFERENCED, errors.RowsReferenced),
         (_TIMED_OUT, errors.StatementTimedOut),
+        (_UNAVAILABLE | _FULL, errors.DatabaseUnavailable),
     )
     return next((kind for numbers, kind in kinds if number in numbers), errors.StatementFailed)
 
@@ -218,13 +223,19 @@ class MySqlSession:
     @contextmanager
     def limited(self, seconds: float) -> Iterator[None]:
         """Cancel what runs inside when it takes longer: neither server has a limit of its own for every statement."""
-        timer = threading.Timer(seconds, self._cancel, (self.driver.thread_id,))
-        timer.daemon = True
-        timer.start()
+        ended = threading.Event()
+        threading.Thread(target=self._watch, args=(self.driver.thread_id, seconds, ended), daemon=True).start()
         try:
             yield
         finally:
-            timer.cancel()
+            ended.set()
+
+    def _watch(self, thread_id: int, seconds: float, ended: threading.Event) -> None:
+        """Cancel as soon as the time is over; a server that cannot be reached just then is asked again."""
+        while not ended.wait(seconds):
+            seconds = _WATCH_SECONDS
+            with contextlib.suppress(errors.HygieneError):
+                self._cancel(thread_id)
 
     def _undo(self) -> None:
         """Roll back even when the task was told to stop."""

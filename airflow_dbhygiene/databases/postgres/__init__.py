@@ -1,4 +1,4 @@
-"""PostgreSQL, versions 14 to 18. One room per question: catalog, walk, rows, purge, clutter, load, reclaim."""
+"""PostgreSQL, versions 14 to 18. One room per question: condition, walk, rows, purge, clutter, load, reclaim."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from psycopg import sql
 from airflow_dbhygiene.databases.postgres import (
     catalog,
     clutter,
+    condition,
     keys,
     load,
     pairs,
@@ -45,8 +46,8 @@ class PostgresDatabase:
     server = staticmethod(catalog.server)
     inspect = staticmethod(catalog.inspect)
     fingerprint = staticmethod(catalog.fingerprint)
-    predicate = staticmethod(walk.predicate)
-    check_condition = staticmethod(walk.checked)
+    predicate = staticmethod(condition.predicate)
+    check_condition = staticmethod(condition.checked)
     key_columns = staticmethod(keys.key_columns)
     keys_condition = staticmethod(keys.keys_condition)
     try_condition = staticmethod(keys.try_condition)
@@ -56,7 +57,7 @@ class PostgresDatabase:
     count_up_to = staticmethod(walk.count_up_to)
     estimate = staticmethod(walk.estimate)
     full_scans = staticmethod(walk.full_scans)
-    referenced = staticmethod(walk.referenced)
+    referenced = staticmethod(condition.referenced)
     arrow_schema = staticmethod(rows.arrow_schema)
     place_of = staticmethod(rows.place_of)
     differing = staticmethod(rows.differing)

@@ -13,7 +13,7 @@ from airflow_dbhygiene.databases.postgres.reclaim import NO_OPTIMIZE
 from airflow_dbhygiene.databases.postgres.types import TypeFact, form_of
 from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Column, Facts, Server
 from airflow_dbhygiene.errors import NotFound, ReadOnlyServer
-from airflow_dbhygiene.policy.model import ColdTable
+from airflow_dbhygiene.policy.archive import ColdTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

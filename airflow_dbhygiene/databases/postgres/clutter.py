@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from airflow_dbhygiene.databases.postgres.session import PostgresSession
-    from airflow_dbhygiene.policy.model import Expired, OlderThan
     from airflow_dbhygiene.policy.names import TableName
+    from airflow_dbhygiene.policy.stale import Expired, OlderThan
 
 COUNTED: Final = frozenset({"dead_tuples", "dead_ratio"})
 """Figures of the server's cumulative statistics, which a crash or pg_stat_reset() sets to zero."""

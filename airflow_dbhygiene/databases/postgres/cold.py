@@ -11,7 +11,8 @@ from psycopg import sql
 
 from airflow_dbhygiene.databases import cold
 from airflow_dbhygiene.databases.postgres import cold_compare, cold_look
-from airflow_dbhygiene.databases.postgres.cold_compare import lies, table_sql
+from airflow_dbhygiene.databases.postgres.cold_compare import lies
+from airflow_dbhygiene.databases.postgres.condition import table_sql
 from airflow_dbhygiene.databases.postgres.rows import exact, translating, value, written
 from airflow_dbhygiene.databases.postgres.session import translated
 from airflow_dbhygiene.databases.postgres.walk import within

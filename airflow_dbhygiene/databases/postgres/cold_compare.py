@@ -8,12 +8,12 @@ from psycopg import sql
 
 from airflow_dbhygiene.databases import cold
 from airflow_dbhygiene.databases.postgres import cold_look
+from airflow_dbhygiene.databases.postgres.condition import table_sql
 
 if TYPE_CHECKING:
     from airflow_dbhygiene.databases.cold import Copied
     from airflow_dbhygiene.databases.postgres.session import PostgresSession
     from airflow_dbhygiene.databases.protocol import Selection
-    from airflow_dbhygiene.policy.names import TableName
 
 _ONE_BY_ONE: Final = (
     "SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),"
@@ -84,11 +84,6 @@ def lies(copied: Copied) -> sql.Composed:
         sql.Identifier(cold.ORDINAL),
         sql.Literal(copied.end),
     )
-
-
-def table_sql(table: TableName) -> sql.Identifier:
-    """Write a table's name."""
-    return sql.Identifier(table.schema, table.table)
 
 
 def _in_place(session: PostgresSession, selection: Selection, copied: Copied) -> bool:

@@ -47,6 +47,7 @@ def _maintain(session: PostgresSession, table: TableName, statement: LiteralStri
         # A role may have been told to hear errors alone, and the server only warns that it did nothing.
         session.connection.execute("SET client_min_messages = 'warning'")
         session.connection.execute("SET vacuum_cost_delay = '2ms'")
+        session.connection.execute("SET statement_timeout = 0")  # a role's own is meant for what it asks, not for this
         session.connection.execute(sql.SQL(statement).format(sql.Identifier(table.schema, table.table)))
     if session.notices:
         message = (

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
+from airflow_dbhygiene.databases.postgres.condition import checked
 from airflow_dbhygiene.databases.postgres.rows import CHECK, check_table, load
-from airflow_dbhygiene.databases.postgres.walk import checked
 from airflow_dbhygiene.databases.protocol import Restored
 from airflow_dbhygiene.errors import NotFound, SchemaChanged
 

@@ -1,4 +1,4 @@
-"""Which rows? The stale ones as a SQL condition, and the order in which a run moves through them."""
+"""In which order? How a run moves through the stale rows, along an index."""
 
 from __future__ import annotations
 
@@ -6,43 +6,22 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from airflow_dbhygiene.databases.postgres import catalog, catalog_sql
-from airflow_dbhygiene.databases.postgres.keys import explain_condition, try_condition
-from airflow_dbhygiene.databases.predicate import check_predicate
+from airflow_dbhygiene.databases.postgres import catalog_sql
+from airflow_dbhygiene.databases.postgres.condition import table_sql
 from airflow_dbhygiene.databases.protocol import Span
-from airflow_dbhygiene.errors import NotFound, PolicyInvalid
-from airflow_dbhygiene.policy.keep import wall_time
-from airflow_dbhygiene.policy.model import Matching
+from airflow_dbhygiene.policy.stale import Matching
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pendulum import DateTime
-
     from airflow_dbhygiene.databases.postgres.session import PostgresSession
-    from airflow_dbhygiene.databases.protocol import Bound, Column, Facts, Selection
-    from airflow_dbhygiene.policy.model import Expired, OlderThan, Policy
-    from airflow_dbhygiene.policy.moments import Window
+    from airflow_dbhygiene.databases.protocol import Bound, Facts, Selection
+    from airflow_dbhygiene.policy.model import Policy
     from airflow_dbhygiene.policy.names import TableName
 
-_INTEGERS = ("smallint", "integer", "bigint")
-_EPOCH = {"s": 1, "ms": 1000}
 _MANY = 0.2
 _FAR_MORE = 3
 _SAMPLE_ROWS = 5_000
-
-
-def predicate(session: PostgresSession, policy: Policy, facts: Facts, window: Window) -> str:
-    """Render the stale rows within the window as one SQL condition that any later statement can hold.
-
-    :raises PolicyInvalid: when the policy's own SQL is not one boolean expression
-    :raises NotFound: when the age column does not exist
-    """
-    parts = [sql.SQL("({})").format(part) for part in _conditions(session, policy, facts, window)]
-    text = session.render(sql.SQL("\n  AND ").join(parts))
-    tried = explain_condition if policy.stale.where is None else try_condition
-    tried(session, facts.name, text, f"policy {policy.name!r}")
-    return text
 
 
 def choose_walk(
@@ -82,7 +61,7 @@ def bounds(session: PostgresSession, selection: Selection, rows: int, most: int)
 def count_up_to(session: PostgresSession, table: TableName, condition: str, most: int) -> int:
     """Count rows that fulfil the condition, and stop counting at ``most``."""
     statement = sql.SQL("SELECT count(*) FROM (SELECT 1 FROM {table} WHERE {condition} LIMIT {most}) AS counted")
-    values = {"table": _table(table), "condition": sql.SQL(condition), "most": sql.Literal(most)}
+    values = {"table": table_sql(table), "condition": sql.SQL(condition), "most": sql.Literal(most)}
     return int(session.execute(statement.format(**values))[0][0])
 
 
@@ -100,18 +79,8 @@ def full_scans(session: PostgresSession, selection: Selection, rows: int) -> boo
 
 def estimate(session: PostgresSession, selection: Selection) -> int:
     """Give the planner's guess of how many rows are stale."""
-    statement = sql.SQL("SELECT 1 FROM {} WHERE {}").format(_table(selection.table), _condition(selection))
+    statement = sql.SQL("SELECT 1 FROM {} WHERE {}").format(table_sql(selection.table), _condition(selection))
     return int(str(explain(session, statement)["Plan Rows"]))
-
-
-def referenced(session: PostgresSession, selection: Selection) -> Iterator[str]:
-    """Name the foreign keys whose rows point at stale ones."""
-    for foreign_key in catalog.foreign_keys(session, selection.table):
-        statement = sql.SQL("SELECT 1 FROM {} WHERE {} AND NOT ({}) LIMIT 1").format(
-            _table(selection.table), _condition(selection), _childless(selection.table, foreign_key)
-        )
-        if session.execute(statement):
-            yield f"rows of {foreign_key.child} point at stale rows through foreign key {foreign_key.name}"
 
 
 def within(selection: Selection, span: Span) -> sql.Composed:
@@ -152,91 +121,8 @@ def _pages(session: PostgresSession, table: TableName, condition: str, walk: tup
         "SELECT count(DISTINCT (tableoid, (ctid::text::point)[0]))"
         " FROM (SELECT tableoid, ctid FROM {table} WHERE {condition} ORDER BY {walk} LIMIT {rows}) AS first"
     )
-    values = {"table": _table(table), "condition": sql.SQL(condition), "walk": _columns(walk)}
+    values = {"table": table_sql(table), "condition": sql.SQL(condition), "walk": _columns(walk)}
     return int(session.execute(statement.format(**values, rows=sql.Literal(_SAMPLE_ROWS)))[0][0])
-
-
-def _conditions(session: PostgresSession, policy: Policy, facts: Facts, window: Window) -> Iterator[sql.Composable]:
-    stale = policy.stale
-    if not isinstance(stale, Matching):
-        yield from _aged(stale, facts, window)
-    if stale.where is not None:
-        yield checked(session, stale.where, f"stale.where of policy {policy.name!r}")
-    if policy.children == "skip":
-        for foreign_key in catalog.foreign_keys(session, facts.name):
-            yield _childless(facts.name, foreign_key)
-
-
-def checked(session: PostgresSession, text: str, where: str) -> sql.SQL:
-    """Take a user's SQL condition after it has been parsed, and its functions looked up.
-
-    :raises PolicyInvalid: unless it is one boolean expression without clocks and volatile functions
-    """
-    functions = check_predicate(text, dialect="postgres", where=where)
-    volatile = session.execute(
-        "SELECT DISTINCT proname FROM pg_catalog.pg_proc WHERE provolatile = 'v' AND lower(proname) = ANY(%s)"
-        " ORDER BY 1",
-        (sorted(functions),),
-    )
-    if volatile:
-        message = f"{where}: function {volatile[0][0]} is volatile: it could answer differently, or change data."
-        raise PolicyInvalid(message)
-    return sql.SQL(f"\n{text}\n")
-
-
-def _aged(stale: OlderThan | Expired, facts: Facts, window: Window) -> Iterator[sql.Composed]:
-    column = next((column for column in facts.columns if column.name == stale.column), None)
-    if column is None:
-        known = ", ".join(column.name for column in facts.columns)
-        raise NotFound(f"stale.column {stale.column!r} is not a column of {facts.name}; its columns are {known}.")
-    name = sql.Identifier(column.name)
-    assert window.cutoff is not None  # noqa: S101 - a window has one for every policy with an age
-    yield sql.SQL("{} < {}").format(name, _moment(stale, column, window.cutoff))
-    lower = _moment(stale, column, window.since) if window.since else _ageless(column)
-    yield sql.SQL("{} {} {}").format(name, sql.SQL(">=" if window.since else ">"), lower)
-
-
-def _moment(stale: OlderThan | Expired, column: Column, moment: DateTime) -> sql.Composable:
-    """Write a moment as a value of the age column's type."""
-    stamp = column.type.startswith("timestamp")
-    if stamp and column.type.endswith("with time zone"):
-        return sql.SQL("{}::timestamptz").format(sql.Literal(moment.isoformat()))
-    if stamp:
-        return sql.SQL("{}::timestamp").format(sql.Literal(wall_time(moment, _zone(stale, column)).isoformat(" ")))
-    if column.type == "date":
-        return sql.SQL("{}::date").format(sql.Literal(wall_time(moment, _zone(stale, column)).date().isoformat()))
-    if column.type in _INTEGERS and stale.epoch:
-        return sql.Literal(int(moment.timestamp() * _EPOCH[stale.epoch]))
-    if column.type in _INTEGERS:
-        message = f"stale.epoch is missing: column {column.name} is {column.type}; say whether it counts 's' or 'ms'."
-        raise PolicyInvalid(message)
-    message = f"stale.column {column.name} is {column.type}, which tells no age. Use a timestamp, date or epoch column."
-    raise PolicyInvalid(message)
-
-
-def _ageless(column: Column) -> sql.Composable:
-    """Before this a value is no age: minus infinity, years before 1, and the zero of an epoch."""
-    if column.type in _INTEGERS:
-        return sql.Literal(0)
-    return sql.SQL("'0001-01-01'::{}").format(sql.SQL(column.type))
-
-
-def _zone(stale: OlderThan | Expired, column: Column) -> str:
-    if stale.zone is None:
-        message = f"stale.zone is missing: column {column.name} is {column.type}; name the zone that its values are in."
-        raise PolicyInvalid(message)
-    return stale.zone
-
-
-def _childless(table: TableName, foreign_key: catalog.ForeignKey) -> sql.Composed:
-    pairs = [
-        sql.SQL("_dbhygiene_child.{} = {}.{}").format(sql.SQL(child), _table(table), sql.SQL(ours))
-        for child, ours in zip(foreign_key.child_columns, foreign_key.our_columns, strict=True)
-    ]
-    return sql.SQL("NOT EXISTS (SELECT FROM {} AS _dbhygiene_child WHERE {})").format(
-        sql.SQL(foreign_key.child),
-        sql.SQL(" AND ").join(pairs),
-    )
 
 
 def hop(session: PostgresSession, selection: Selection, span: Span, rows: int) -> Bound | None:
@@ -259,7 +145,7 @@ def _count(session: PostgresSession, selection: Selection, place: Bound | None, 
 def _ordered(selection: Selection, span: Span, rows: int, columns: sql.Composable) -> sql.Composed:
     return sql.SQL("SELECT {columns} FROM {table} WHERE {condition} ORDER BY {walk} LIMIT {rows}").format(
         columns=columns,
-        table=_table(selection.table),
+        table=table_sql(selection.table),
         condition=within(selection, span),
         walk=_columns(selection.walk),
         rows=sql.Literal(rows),
@@ -275,10 +161,6 @@ def _nodes(plan: dict[str, object]) -> Iterator[dict[str, object]]:
 
 def _condition(selection: Selection) -> sql.SQL:
     return sql.SQL(selection.predicate)
-
-
-def _table(table: TableName) -> sql.Identifier:
-    return sql.Identifier(table.schema, table.table)
 
 
 def _columns(names: Sequence[str]) -> sql.Composed:

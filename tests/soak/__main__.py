@@ -1,0 +1,185 @@
+"""make soak: live traffic, runs of policies, and faults at random; then calm, and an audit of every row ever inserted.
+
+SEED repeats the choices, though not the instants at which they meet. DB chooses the servers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any, Final
+
+from tests.servers.mysql import MariaDbServer, MySqlServer
+from tests.servers.postgres import PostgresServer
+from tests.servers.proxy import FaultProxy
+from tests.servers.s3 import S3Server
+from tests.soak.audit import Account, accounts
+from tests.soak.faults import Chaos
+from tests.soak.runs import Lane, Record, unfinished
+from tests.soak.shop import KINDS, Bucket, Shop
+from tests.soak.traffic import Writer
+from tests.soak.workers import forge
+
+_WRITERS: Final = 2
+_LANES: Final = {"parquet": 2, "cold": 2, "discard": 1}
+"""How many runs of each policy go side by side."""
+
+
+class Soak:
+    """One engine's servers, traffic, runs and faults."""
+
+    def __init__(self, engine: str, s3: S3Server, seed: str, stack: ExitStack) -> None:
+        self.engine = engine
+        self.record = Record()
+        server = stack.enter_context(_SERVERS[engine]())
+        way = stack.enter_context(FaultProxy((server.host, server.port)))
+        way_to_store = stack.enter_context(FaultProxy(("127.0.0.1", s3.port)))
+        address = _address(server)
+        keys = (s3.access_key, s3.secret_key, f"{s3.bucket}/{engine}")
+        self.shop = Shop(engine, address, Bucket(s3.endpoint_url, *keys))
+        rough = Shop(engine, {**address, "port": way.port}, Bucket(f"http://127.0.0.1:{way_to_store.port}", *keys))
+        self.shop.lay_out()
+        numbers = iter(range(1, 1_000))
+        self.writers = {
+            kind: [Writer(self.shop, kind, next(numbers), f"{seed}/{engine}") for _ in range(_WRITERS)]
+            for kind in KINDS
+        }
+        context = forge()
+        self.lanes = [
+            Lane(context, rough, f"{kind} {number}", f"{seed}/{engine}", self.record)
+            for kind in KINDS
+            for number in range(_LANES[kind])
+        ]
+        self.chaos = Chaos(self.shop, server, way, way_to_store, f"{seed}/{engine}", self.record)
+
+    def begin(self) -> None:
+        """Start the traffic, and runs once there is something to take."""
+        for writer in self._all_writers():
+            writer.start()
+        time.sleep(2)
+        for kind in KINDS:
+            self.shop.analyze(kind)
+        for lane in self.lanes:
+            lane.start()
+
+    def analyze(self) -> None:
+        """Let the server know how large the tables are."""
+        with contextlib.suppress(Exception):  # it may be dying
+            for kind in KINDS:
+                self.shop.analyze(kind)
+
+    def come_to_rest(self) -> None:
+        """End traffic and faults, and finish every run that was ever planned."""
+        self.chaos.calm_down()
+        for lane in self.lanes:
+            lane.stop()
+            lane.rough = False
+        for writer in self._all_writers():
+            writer.stop()
+        for each in (*self._all_writers(), *self.lanes):
+            each.join(120)
+            if each.is_alive():
+                self.record.wrong.append(f"{each.name} does not end")
+        self.record.wrong += [f"{writer.name}: {writer.error!r}" for writer in self._all_writers() if writer.error]
+        time.sleep(1)  # twins end
+        self.analyze()
+        for lane in {lane.kind: lane for lane in self.lanes}.values():
+            lane.plan("the last")
+        by_kind = {lane.kind: lane for lane in self.lanes}
+        for began in unfinished(self.shop):
+            if fault := by_kind[began.kind].finish(began):
+                self.record.wrong.append(fault)
+
+    def audit(self) -> list[Account]:
+        """Account for every row."""
+        return list(accounts(self.shop, self.writers, self.chaos.holds))
+
+    def _all_writers(self) -> list[Writer]:
+        return [writer for writers in self.writers.values() for writer in writers]
+
+    def summary(self, found: list[Account]) -> Iterator[str]:
+        """Write what happened for a person."""
+        yield f"\n{self.engine}"
+        for account in found:
+            counts = ", ".join(f"{name} {count:,}" for name, count in account.counts.items())
+            yield f"  {account.kind}: {counts}"
+        traffic = sum((writer.counts for writer in self._all_writers()), start=type(self.record.faults)())
+        for title, counter in (
+            ("traffic", traffic),
+            ("steps", self.record.steps),
+            ("faults", self.record.faults),
+            ("refusals", self.record.refusals),
+        ):
+            yield f"  {title}: " + ", ".join(f"{name} {count:,}" for name, count in sorted(counter.items()))
+        faults = [*self.record.wrong, *(f"{account.kind}: {fault}" for account in found for fault in account.faults)]
+        yield from (f"  WRONG: {fault}" for fault in faults[:30])
+        yield f"  {len(faults)} faults" if faults else "  every row is accounted for"
+        self.faults = len(faults)
+
+
+_SERVERS: Final[dict[str, Any]] = {
+    "postgresql": lambda: PostgresServer.start("16"),
+    "mariadb": MariaDbServer.start,
+    "mysql": MySqlServer.start,
+}
+
+
+def _address(server: Any) -> dict[str, Any]:
+    if isinstance(server, PostgresServer):
+        return {
+            "host": server.host,
+            "port": server.port,
+            "user": server.user,
+            "password": server.password,
+            "dbname": "postgres",
+        }
+    address: dict[str, Any] = server.create_database("hot")
+    return address
+
+
+def main() -> int:
+    """Soak for MINUTES; give the exit code."""
+    minutes, seed = float(os.environ.get("MINUTES") or 30), os.environ.get("SEED") or secrets.token_hex(4)
+    engines = (os.environ.get("DB") or "postgresql,mariadb").replace(" ", "").split(",")
+    print(f"soak: MINUTES={minutes:g} SEED={seed} DB={','.join(engines)}", flush=True)
+    logging.disable()  # the proxies tell of each connection that they break
+    with ExitStack() as stack:
+        s3 = stack.enter_context(S3Server.start())
+        soaks = [Soak(engine, s3, seed, stack) for engine in engines]
+        for soak in soaks:
+            soak.begin()
+        _rage(soaks, time.monotonic() + minutes * 60)
+        for soak in soaks:
+            soak.come_to_rest()
+            print(f"{soak.engine}: all runs are at their end", flush=True)
+        lines = [line for soak in soaks for line in soak.summary(soak.audit())]
+        print("\n".join(lines), flush=True)
+        faults = sum(soak.faults for soak in soaks)
+    print(f"\n{'FAILED' if faults else 'nothing is lost'}: MINUTES={minutes:g} SEED={seed} DB={','.join(engines)}")
+    return 1 if faults else 0
+
+
+def _rage(soaks: list[Soak], end: float) -> None:
+    """Let faults strike until the time is over, and tell every minute that it is not stuck."""
+    told = analyzed = time.monotonic()
+    while (now := time.monotonic()) < end:
+        for soak in soaks:
+            soak.chaos.strike()
+            if now - analyzed > 5:
+                soak.analyze()
+        analyzed = now if now - analyzed > 5 else analyzed
+        if now - told >= 60:
+            told = now
+            done = {soak.engine: dict(soak.record.steps) for soak in soaks}
+            print(f"{(end - now) / 60:.1f} minutes left: {done}", flush=True)
+        time.sleep(0.1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,149 @@
+"""The end of a soak: what became of every row that was ever inserted, and whether ledger and certificates say so."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from airflow_dbhygiene.steps.verify_archive import verify_archive
+from tests.soak.shop import COLUMNS, KINDS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from tests.soak.faults import Hold
+    from tests.soak.shop import Shop
+    from tests.soak.traffic import Life, Writer
+
+Row = tuple[object, ...]
+
+
+@dataclass
+class Account:
+    """What became of one table's rows, and everything that is wrong with that."""
+
+    kind: str
+    counts: Counter[str] = field(default_factory=Counter)
+    faults: list[str] = field(default_factory=list)
+
+
+def accounts(shop: Shop, writers: dict[str, list[Writer]], holds: list[Hold]) -> Iterator[Account]:
+    """Account for each table in turn."""
+    for kind in KINDS:
+        lives = {number: life for writer in writers[kind] for number, life in writer.lives.items()}
+        account = Account(kind)
+        hot = {row[2]: row for row in _rows(shop, kind)}
+        account.faults += _wrong_in_table(lives, hot)
+        gone = {number: life for number, life in lives.items() if not life.deleted and number not in hot}
+        account.counts.update(
+            inserted=len(lives), hot=len(hot), gone=len(gone), deleted=sum(life.deleted for life in lives.values())
+        )
+        account.faults += _wrong_discards(shop, gone) if kind == "discard" else _wrong_archive(shop, kind, gone)
+        account.faults += _wrong_count(shop, kind, len(gone))
+        account.faults += [fault for hold in holds if hold.kind == kind for fault in _wrong_hold(hold, lives)]
+        if kind != "discard":
+            verified = verify_archive(shop.site(), policy=kind)
+            account.counts["objects"], account.counts["certificates"] = verified.objects, verified.certificates
+            account.faults += [f"{finding}" for finding in verified.findings]
+        yield account
+
+
+def _rows(shop: Shop, kind: str) -> list[Row]:
+    return [tuple(map(_plain, row)) for row in shop.query(f"SELECT {', '.join(COLUMNS)} FROM {kind}")]
+
+
+def _wrong_in_table(lives: dict[int, Life], hot: dict[Any, Row]) -> Iterator[str]:
+    for number, row in hot.items():
+        life = lives.get(number)
+        if life is None:
+            yield f"row {row} was never inserted"
+        elif life.deleted:
+            yield f"row {row} was deleted by the application, and is there again"
+        elif life.row != row:
+            yield f"row {row} is not as the application left it: {life.row}"
+
+
+def _wrong_archive(shop: Shop, kind: str, gone: dict[int, Life]) -> Iterator[str]:
+    """Compare what only the archive has with what is gone: each exactly once, as it last was."""
+    seen: Counter[Any] = Counter()
+    for row in _archived(shop, kind):
+        seen[row[2]] += 1
+        life = gone.get(row[2])  # type: ignore[call-overload]
+        if life is None:
+            yield f"row {row} counts as purged, and is not gone by a purge"
+        elif life.row != row:
+            yield f"row {row} was purged, and was last {life.row}: an update is lost"
+    yield from (f"life {number} was purged {count} times" for number, count in seen.items() if count > 1)
+    yield from (f"row {life.row} is LOST" for number, life in gone.items() if number not in seen)
+
+
+def _archived(shop: Shop, kind: str) -> Iterator[Row]:
+    """Read all objects that won, and leave out what was not purged."""
+    site = shop.site()
+    store = site.store_of(shop.policy(kind))
+    left_out = set(
+        shop.query(
+            "SELECT run_id, chunk, ordinal FROM dbhygiene.outcome JOIN dbhygiene.run USING (run_id) WHERE policy = %s",
+            (kind,),
+        )
+    )
+    for run_id, chunk, name, first, through, sha256, size in shop.query(_OBJECTS, (kind,)):
+        with store.fetch(name, sha256, size) as archived:
+            rows = (row for batch in archived.batches(10_000, COLUMNS) for row in _tuples(batch))
+            for ordinal, row in enumerate(rows, start=first):
+                if ordinal < through and (run_id, chunk, ordinal) not in left_out:
+                    yield row
+
+
+def _tuples(batch: pa.RecordBatch) -> Iterator[Row]:
+    columns = {name: batch.column(name).to_pylist() for name in COLUMNS}
+    # A cold table on PostgreSQL gives moments as text.
+    columns["at"] = [dt.datetime.fromisoformat(each) if isinstance(each, str) else each for each in columns["at"]]
+    return zip(*(map(_plain, values) for values in columns.values()), strict=True)
+
+
+_OBJECTS = """
+SELECT run_id, c.chunk, o.name, o.first_ordinal, c.purged_through, o.sha256, o.bytes
+FROM dbhygiene.object o JOIN dbhygiene.chunk c USING (run_id, chunk, nonce) JOIN dbhygiene.run r USING (run_id)
+WHERE r.policy = %s AND o.state = 'written'
+"""
+
+
+def _wrong_discards(shop: Shop, gone: dict[int, Life]) -> Iterator[str]:
+    """Rows without a copy must have been stale by the latest cutoff at least."""
+    ((latest,),) = shop.query("SELECT max(cutoff) FROM dbhygiene.run WHERE policy = 'discard'")
+    cutoff = _plain(latest if isinstance(latest, dt.datetime) else dt.datetime.fromisoformat(latest))
+    for life in gone.values():
+        if life.at >= cutoff:  # type: ignore[operator]
+            yield f"row {life.row} was discarded, and was not stale at {cutoff}"
+
+
+def _wrong_count(shop: Shop, kind: str, gone: int) -> Iterator[str]:
+    """Compare the ledger's counts, and those of the certificates, with what is gone."""
+    purged, batches, locked = (
+        int(shop.query(f"SELECT coalesce(sum({column}), 0) FROM {table} WHERE policy = %s", (kind,))[0][0])
+        for column, table in (
+            ("purged", "dbhygiene.chunk JOIN dbhygiene.run USING (run_id)"),
+            ("b.purged", "dbhygiene.batch b JOIN dbhygiene.run USING (run_id)"),
+            ("b.locked", "dbhygiene.batch b JOIN dbhygiene.run USING (run_id)"),
+        )
+    )
+    reports = shop.query("SELECT report FROM dbhygiene.run WHERE policy = %s", (kind,))
+    certified = sum(json.loads(report)["rows_purged"] for (report,) in reports if report)  # none for an empty plan
+    # Rows that were locked when their batch came by are settled in the chunk's own counts.
+    if not purged == certified == gone or not batches <= purged <= batches + locked:
+        yield f"{gone} rows are gone; chunks count {purged}, batches {batches} + {locked}, certificates {certified}"
+
+
+def _wrong_hold(hold: Hold, lives: dict[int, Life]) -> Iterator[str]:
+    for number in hold.missing:
+        if not lives[number].deleted and not lives[number].rekeyed:
+            yield f"row {lives[number].row} was under {hold.name!r}, and is gone"
+
+
+def _plain(value: object) -> object:
+    return value.astimezone(dt.UTC).replace(tzinfo=None) if isinstance(value, dt.datetime) and value.tzinfo else value

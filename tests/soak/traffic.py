@@ -1,0 +1,269 @@
+"""The application: threads that write to a table all the time, each to rows of its own, and know what became of them.
+
+Each transaction leaves an entry in a journal, so that it is certain whether a COMMIT whose answer got lost was one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import MySQLdb
+import psycopg
+
+from tests.soak.shop import Shop
+
+_KEYS_APART: Final = 1_000_000_000
+_MOST_ROWS: Final = 4_000
+"""With so many rows of its own in the table, a writer makes them stale instead of inserting more."""
+
+
+@dataclass(frozen=True)
+class Life:
+    """A row from its insertion to its end, under whatever key: its latest version, and whether the writer deleted it.
+
+    :param missed: whether the writer has looked for it in vain
+    """
+
+    life: int
+    id: int
+    at: dt.datetime
+    stamp: int
+    note: str
+    deleted: bool = False
+    rekeyed: bool = False
+    missed: bool = False
+
+    @property
+    def gone(self) -> bool:
+        """Whether the writer takes it to be there no more."""
+        return self.deleted or self.missed
+
+    @property
+    def row(self) -> tuple[object, ...]:
+        """Give its values as the table has them."""
+        return self.id, self.at, self.life, self.stamp, self.note
+
+
+Changes = dict[int, Life]
+
+
+class Writer(threading.Thread):
+    """One thread of the application."""
+
+    def __init__(self, shop: Shop, kind: str, number: int, seed: str) -> None:
+        super().__init__(name=f"writer {number} of {kind}", daemon=True)
+        self.lives: dict[int, Life] = {}
+        self.counts: Counter[str] = Counter()
+        self.error: BaseException | None = None
+        self._shop = shop
+        self._kind = kind
+        self._number = number
+        self._random = random.Random(f"{seed}/{kind}/{number}")  # noqa: S311 - it is to be repeated
+        self._rest = 0.02
+        self._made = number * _KEYS_APART
+        self._stamps = number * _KEYS_APART
+        self._entry = 0
+        self._there: list[int] = []
+        self._free: list[int] = []
+        self._ended = threading.Event()
+        self._connection: Any = None
+
+    def stop(self) -> None:
+        """Let it end after its next transaction."""
+        self._ended.set()
+
+    def run(self) -> None:
+        """Write until told to stop."""
+        try:
+            while not self._ended.is_set():
+                self._transaction(self._random.choice(_ACTIONS))
+                time.sleep(self._random.random() * 2 * self._rest)
+        except BaseException as error:  # noqa: BLE001 - it is told in the end
+            self.error = error
+        finally:
+            self._disconnect()
+
+    def _transaction(self, action: str) -> None:
+        """Do something, commit, and remember it; whatever fails is as if it had never been."""
+        if action == "insert" and len(self._there) > _MOST_ROWS:
+            action = "make stale"
+        self._entry += 1
+        changes: Changes = {}
+        try:
+            with closing(self._open().cursor()) as cursor:
+                cursor.execute("BEGIN")
+                _DO[action](self, cursor, changes)
+                cursor.execute("INSERT INTO journal VALUES (%s, %s)", (self._number, self._entry))
+                if self._random.random() < 0.03:
+                    time.sleep(self._random.random() * 0.4)
+                cursor.execute("ROLLBACK" if action == "give up" else "COMMIT")
+        except (psycopg.Error, MySQLdb.Error) as error:
+            if not self._gave_way(error):
+                self._disconnect()
+                if not self._is_in_journal():
+                    return
+                self.counts["commits without an answer"] += 1
+                self._remember(changes)
+            return
+        if action != "give up":
+            self.counts[action] += 1
+            self._remember(changes)
+
+    def _gave_way(self, error: Exception) -> bool:
+        """Tell whether the server has ended the transaction for a lock, and count it."""
+        code = getattr(error, "sqlstate", None) or (error.args[0] if error.args else None)
+        name = {"40P01": "deadlock victim", 1213: "deadlock victim", "55P03": "lock time-out", 1205: "lock time-out"}
+        if code not in name:
+            return False
+        self.counts[name[code]] += 1
+        with contextlib.suppress(psycopg.Error, MySQLdb.Error), closing(self._connection.cursor()) as cursor:
+            cursor.execute("ROLLBACK")
+        return True
+
+    def _remember(self, changes: Changes) -> None:
+        for number, life in changes.items():
+            if number not in self.lives:
+                self._there.append(number)
+            elif life.gone and not self.lives[number].gone:
+                self._free.append(life.id)
+            self.lives[number] = life
+
+    def _is_in_journal(self) -> bool:
+        """Ask whether the last transaction was committed, as soon as the server is there."""
+        while True:
+            try:
+                with closing(self._open().cursor()) as cursor:
+                    cursor.execute(
+                        "SELECT 1 FROM journal WHERE writer = %s AND entry = %s", (self._number, self._entry)
+                    )
+                    return bool(cursor.fetchall())
+            except (psycopg.Error, MySQLdb.Error):
+                self.counts["connections lost"] += 1
+                self._disconnect()
+                time.sleep(0.2)
+
+    def _open(self) -> Any:
+        if self._connection is None:
+            self._connection = self._shop.open()
+            with closing(self._connection.cursor()) as cursor:
+                cursor.execute(_PATIENCE[self._shop.engine == "postgresql"])
+        return self._connection
+
+    def _disconnect(self) -> None:
+        with contextlib.suppress(psycopg.Error, MySQLdb.Error):
+            if self._connection is not None:
+                self._connection.close()
+        self._connection = None
+
+    # what a transaction does
+
+    def _insert(self, cursor: Any, changes: Changes) -> None:
+        born = [self._born() for _ in range(self._random.randint(1, 40))]
+        cursor.executemany(f"INSERT INTO {self._kind} VALUES (%s, %s, %s, %s, %s)", [life.row for life in born])
+        changes.update({life.life: life for life in born})
+
+    def _insert_again(self, cursor: Any, changes: Changes) -> None:
+        """Use keys of rows that are gone once more."""
+        for _ in range(min(len(self._free), 3)):
+            again = self._born(key=self._free.pop(self._random.randrange(len(self._free))))
+            cursor.execute(f"INSERT INTO {self._kind} VALUES (%s, %s, %s, %s, %s)", again.row)
+            changes[again.life] = again
+
+    def _update(self, cursor: Any, changes: Changes) -> None:
+        for life in self._some():
+            self._change(cursor, changes, replace(life, note=f"changed {self._random.random()}"))
+
+    def _freshen(self, cursor: Any, changes: Changes) -> None:
+        for life in self._some():
+            self._change(cursor, changes, replace(life, at=self._age(stale=False)))
+
+    def _make_stale(self, cursor: Any, changes: Changes) -> None:
+        for life in self._some():
+            self._change(cursor, changes, replace(life, at=self._age(stale=True)))
+
+    def _rekey(self, cursor: Any, changes: Changes) -> None:
+        for life in self._some(2):
+            self._made += 1
+            self._change(cursor, changes, replace(life, id=self._made, rekeyed=True), life.id)
+
+    def _remove(self, cursor: Any, changes: Changes) -> None:
+        for life in self._some():
+            cursor.execute(f"DELETE FROM {self._kind} WHERE id = %s AND life = %s", (life.id, life.life))
+            changes[life.life] = replace(life, **{"deleted" if cursor.rowcount else "missed": True})
+
+    def _change(self, cursor: Any, changes: Changes, wanted: Life, key: int | None = None) -> None:
+        changed = replace(wanted, stamp=self._stamp())
+        cursor.execute(
+            f"UPDATE {self._kind} SET id = %s, at = %s, stamp = %s, note = %s WHERE id = %s AND life = %s",
+            (changed.id, changed.at, changed.stamp, changed.note, wanted.id if key is None else key, wanted.life),
+        )
+        known = self.lives[wanted.life]
+        changes[wanted.life] = changed if cursor.rowcount else replace(known, missed=True)
+
+    def _some(self, most: int = 8) -> list[Life]:
+        """Choose rows of its own that it takes to be there, in any order."""
+        found: dict[int, Life] = {}
+        for _ in range(self._random.randint(1, most)):
+            while self._there:
+                place = self._random.randrange(len(self._there))
+                if not (life := self.lives[self._there[place]]).gone:
+                    found[life.life] = life
+                    break
+                self._there[place] = self._there[-1]
+                self._there.pop()
+        return list(found.values())
+
+    def _born(self, key: int | None = None) -> Life:
+        self._made += 1
+        stale = self._random.random() < 0.7
+        life = self._made
+        return Life(life, key or life, self._age(stale=stale), self._stamp(), f"new {self._random.random()}")
+
+    def _stamp(self) -> int:
+        self._stamps += 1
+        return self._stamps
+
+    def _age(self, *, stale: bool) -> dt.datetime:
+        now = dt.datetime.now(dt.UTC).replace(tzinfo=None, microsecond=0)
+        return now - dt.timedelta(days=self._random.randint(2, 60) if stale else 0, minutes=self._random.randint(1, 60))
+
+
+Act = Callable[[Writer, Any, Changes], None]
+_DO: Final[dict[str, Act]] = {
+    "insert": Writer._insert,
+    "insert again": Writer._insert_again,
+    "update": Writer._update,
+    "freshen": Writer._freshen,
+    "make stale": Writer._make_stale,
+    "rekey": Writer._rekey,
+    "delete": Writer._remove,
+    "give up": Writer._update,
+}
+_ACTIONS: Final = ("insert",) * 4 + tuple(_DO) + ("update", "update")
+_PATIENCE: Final = {
+    True: "SET lock_timeout = '3s'",
+    False: "SET SESSION innodb_lock_wait_timeout = 3, lock_wait_timeout = 3, time_zone = '+00:00'",
+}
+
+
+@contextlib.contextmanager
+def writing(writers: list[Writer]) -> Iterator[None]:
+    """Let writers write for the length of a block."""
+    for writer in writers:
+        writer.start()
+    try:
+        yield
+    finally:
+        for writer in writers:
+            writer.stop()
+        for writer in writers:
+            writer.join(60)
