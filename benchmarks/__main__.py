@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from benchmarks import mariadb, postgres
-from benchmarks.airflow import empty_dag_run
+from benchmarks.airflow import AirflowBench
 from benchmarks.figures import OUT, ROUNDS, SCALE
 from benchmarks.growth import GrowthBench
 from benchmarks.traffic.mariadb import MariaDbTraffic
@@ -71,7 +71,7 @@ PARTS: Mapping[str, Callable[[], None]] = {
     "saturation": on_postgres(lambda server, s3: saturate(PostgresTraffic(server, s3))),
     "mariadb_traffic": on_mariadb(lambda server, s3: MariaDbTraffic(server, s3).run()),
     "growth": on_postgres(lambda server, s3: GrowthBench(server, s3).run()),
-    "airflow": empty_dag_run,
+    "airflow": on_postgres(lambda server, s3: AirflowBench(server, s3).overhead()),
 }
 
 LONG: Final = frozenset({"traffic", "mariadb_traffic", "saturation", "growth", "airflow"})
