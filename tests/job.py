@@ -80,7 +80,10 @@ class Job:
 
     def site_of(self, database: Database) -> Site:
         """Put together what the steps work with, on a database."""
-        return Site(database, lambda archive: self.open_store(archive, database), self.told.append)
+        opened = self.database_elsewhere
+        return Site(
+            database, lambda archive: self.open_store(archive, database), self.told.append, open_database=opened
+        )
 
     def open_store(self, archive: Parquet | ColdTable, home: Database) -> Store:
         """Open what a policy names; connection ids are those of `elsewhere`, which has their DSNs."""
