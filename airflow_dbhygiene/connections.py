@@ -31,7 +31,7 @@ def open_site(conn_id: str, tell: Callable[[str], None], connection: Connection 
     def opened(archive: Parquet | ColdTable) -> Store:
         return open_store(archive) if archive.kind == "parquet" else _cold_table(archive, conn_id, database)
 
-    return Site(database, opened, tell, _secret)
+    return Site(database, opened, tell, _secret, open_database)
 
 
 def open_database(conn_id: str, connection: Connection | None = None) -> Database:

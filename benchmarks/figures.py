@@ -56,6 +56,15 @@ def steps_of(jobs: Sequence[dict[str, Any]]) -> dict[str, float]:
 
 
 def write(line: dict[str, Any]) -> None:
-    """Add one JSON object to the file."""
-    with OUT.open("a") as file:
-        file.write(json.dumps(line) + "\n")
+    """Put one JSON object into the file, in place of an older one of the same name."""
+    kept = [each for each in read() if _identity(each) != _identity(line)]
+    OUT.write_text("".join(json.dumps(each) + "\n" for each in [*kept, line]))
+
+
+def read() -> list[dict[str, Any]]:
+    """Give all figures."""
+    return [json.loads(line) for line in OUT.read_text().splitlines()] if OUT.exists() else []
+
+
+def _identity(line: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(line.get(part) for part in ("name", "purge", "signal"))

@@ -18,7 +18,7 @@ import fsspec
 import pendulum
 
 from airflow_dbhygiene.databases.protocol import Database
-from airflow_dbhygiene.policy import ColdTable, Discard, Guard, OlderThan, Parquet, Policy
+from airflow_dbhygiene.policy import ColdTable, Discard, Guard, OlderThan, Pace, Parquet, Policy
 from airflow_dbhygiene.policy.moments import Moments, resolve_window
 from airflow_dbhygiene.steps.archive import archive
 from airflow_dbhygiene.steps.plan import make_plan, record_plan
@@ -42,7 +42,7 @@ ARCHIVES = {
 }
 
 
-def orders_policy(table: str, archive: str) -> Policy:
+def orders_policy(table: str, archive: str, pace: Pace | None = None) -> Policy:
     """Give the policy that archives and purges the older half of the orders."""
     return Policy(
         name="orders",
@@ -51,6 +51,7 @@ def orders_policy(table: str, archive: str) -> Policy:
         stale=OlderThan("o_orderdate", keep="1 day", zone="UTC"),
         archive=ARCHIVES[archive],
         guard=Guard(max_rows=100_000_000, max_fraction=0.9, max_chunks=4),
+        pace=pace or Pace(),
     )
 
 

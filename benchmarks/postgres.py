@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 
-from benchmarks.figures import ROUNDS, SCALE, compare, compare_jobs, steps_of, timed, write
+from benchmarks.figures import ROUNDS, SCALE, compare, compare_jobs, steps_of, timed
 from benchmarks.job import HALF
 from benchmarks.processes import our_job
 from tests.servers.data import load_orders
@@ -40,15 +40,14 @@ class PostgresBench:
         self.s3 = s3
 
     def job(self) -> None:
-        """Archive, verify and purge half of the orders; beside it the limit, and the usual loop."""
+        """Archive, verify and purge half of the orders; beside it the limit."""
         self.load(SCALE)
-        ours, pairs, reads, deletes, loops, discards = [], [], [], [], [], []
+        ours, pairs, reads, deletes, discards = [], [], [], [], []
         for _ in range(ROUNDS):
             ours.append(self.fresh(lambda dsn: our_job({"dsn": dsn}, self.s3, "public.orders")))
             reads.append(self.fresh(self.copy_out))
             deletes.append(self.fresh(self.one_delete))
             pairs.append(self.fresh(lambda dsn: our_job({"dsn": dsn}, self.s3, "public.orders", workers=2)))
-            loops.append(self.fresh(self.loop))
             discards.append(self.fresh(lambda dsn: our_job({"dsn": dsn}, self.s3, "public.orders", archive="discard")))
         limit = [read + delete for read, delete in zip(reads, deletes, strict=True)]
         compare_jobs("pg_parquet_limit_1w", ours, "COPY BINARY out + one DELETE", limit)
@@ -57,7 +56,6 @@ class PostgresBench:
         compare("pg_purge_limit", purges, "one DELETE", deletes, rows=ours[0]["rows"])
         discarded = [job["seconds"]["purge"] for job in discards]
         compare("pg_discard_limit", discarded, "one DELETE", deletes, rows=ours[0]["rows"])
-        compare_jobs("seed_loop", ours, "DELETE … WHERE key IN (SELECT … LIMIT 1000)", loops)
         print("  ", steps_of(ours))
 
     def cold(self) -> None:
@@ -69,17 +67,6 @@ class PostgresBench:
             limit.append(self.fresh(self.copy_and_delete))
         compare_jobs("pg_cold_limit", ours, "one INSERT … SELECT + one DELETE", limit)
         print("  ", steps_of(ours))
-
-    def memory(self) -> None:
-        """Compare the peak memory with that at a tenth of the rows."""
-        peaks = {}
-        for scale in (SCALE / 4, SCALE * 2.5):
-            self.load(scale)
-            done = self.fresh(lambda dsn: our_job({"dsn": dsn}, self.s3, "public.orders"))
-            peaks[scale] = done["peak_rss_mb"]
-            print(f"  {done['rows']:,} rows: peak {done['peak_rss_mb']:.0f} MB")
-        small, large = peaks.values()
-        write({"name": "growth_memory", "ratio": small / large, "small_mb": small, "large_mb": large})
 
     def load(self, scale: float) -> None:
         """Make the template that every round copies."""
@@ -133,6 +120,6 @@ class PostgresBench:
     def loop(self, dsn: str) -> float:
         """Delete them a thousand at a time, as most people do."""
         with timed() as seconds, psycopg.connect(dsn, autocommit=True) as connection:
-            while connection.execute(LOOP).rowcount:
+            while connection.execute(f"{LOOP} RETURNING o_orderkey").fetchall():
                 pass
         return seconds()

@@ -27,6 +27,7 @@ from airflow_dbhygiene.steps.verify import verify
 from airflow_dbhygiene.stores.cold_table import ColdTableStore
 from airflow_dbhygiene.stores.parquet import ParquetStore
 from airflow_dbhygiene.stores.protocol import Store
+from tests.least import MySqlRole, PostgresRole
 
 AS_OF: Final = pendulum.datetime(2024, 3, 1)
 """The moment that all runs count back from."""
@@ -53,6 +54,7 @@ class Job:
     folder: Path
     told: list[str] = field(default_factory=list)
     connect: Callable[[], psycopg.Connection[Any]] | None = None
+    role: PostgresRole | MySqlRole | None = None
     elsewhere: dict[str, str] = field(default_factory=dict)
 
     def execute(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
@@ -69,11 +71,19 @@ class Job:
     @property
     def site(self) -> Site:
         """Put together what the steps work with."""
-        return self.site_of(PostgresDatabase(self.connect or (lambda: psycopg.connect(self.dsn))))
+        return self.site_of(PostgresDatabase(self.way or (lambda: psycopg.connect(self.dsn))))
+
+    @property
+    def way(self) -> Callable[[], Any] | None:
+        """How the steps connect: as the test says, or as the role, or else as the administrator."""
+        return self.connect or (self.role.connect if self.role else None)
 
     def site_of(self, database: Database) -> Site:
         """Put together what the steps work with, on a database."""
-        return Site(database, lambda archive: self.open_store(archive, database), self.told.append)
+        opened = self.database_elsewhere
+        return Site(
+            database, lambda archive: self.open_store(archive, database), self.told.append, open_database=opened
+        )
 
     def open_store(self, archive: Parquet | ColdTable, home: Database) -> Store:
         """Open what a policy names; connection ids are those of `elsewhere`, which has their DSNs."""
@@ -102,7 +112,7 @@ class Job:
             "guard": Guard(max_fraction=1, min_chunk_rows=1_000),
             "pace": Pace(max_batch_rows=2_000, target_batch_seconds=60),
             "verify": "content",
-            "reclaim": "analyze",
+            "reclaim": "analyze" if self.role is None or "reclaim" in self.role.more else "none",
         }
         return Policy(**fields | changes)
 

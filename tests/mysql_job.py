@@ -48,7 +48,7 @@ class MySqlJob(Job):
     @property
     def database(self) -> MySqlDatabase:
         """The database as the steps see it; a new one each time, as each task has one."""
-        return MySqlDatabase(self.connect or (lambda: MySQLdb.connect(**self.parameters)))
+        return MySqlDatabase(self.way or (lambda: MySQLdb.connect(**self.parameters)))
 
     def database_elsewhere(self, conn_id: str) -> MySqlDatabase:
         """Open another server by its connection id."""

@@ -303,6 +303,9 @@ class Database(Protocol):
     def busy(self, session: Any, table: TableName, pace: Pace, /) -> Iterator[str]:
         """Give every reason to pause that the server itself shows: those that the pace limits."""
 
+    def replica_lags(self, session: Any, /) -> list[float | None]:
+        """Give how many seconds a replica is behind each of its primaries; None where it does not replicate."""
+
     def vacuum(self, session: Any, table: TableName, /) -> None:
         """Let the table use the space of deleted rows again, and renew its statistics."""
 

@@ -36,10 +36,19 @@ class Pace(Part):
     rest_fraction: float = Field(0.0, ge=0, description="pause after a batch, as a part of the batch's own time")
     lock_timeout_seconds: PositiveSeconds = Field(0.2, le=0.5, description="how long a batch waits for a row's lock")
     max_replica_lag_seconds: PositiveSeconds | None = Field(
-        None, description="pause while a standby is further behind (PostgreSQL)"
+        None, description="pause while a standby, or one of the replicas named below, is further behind"
+    )
+    replica_conn_ids: tuple[Name, ...] = Field(
+        (), description="Airflow connections of the replicas to ask for their lag (MySQL, MariaDB)"
     )
     max_wal_kept_bytes: PositiveInt | None = Field(
         None, description="pause while a replication slot keeps more WAL (PostgreSQL)"
+    )
+    max_wal_fraction: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="pause while more of max_wal_size was written since the last checkpoint began (PostgreSQL)",
     )
     max_history_list_length: PositiveInt | None = Field(
         None, description="pause while InnoDB has more old row versions to clear away (MySQL, MariaDB)"

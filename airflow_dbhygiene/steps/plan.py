@@ -17,6 +17,7 @@ from airflow_dbhygiene.ledger import Chunk, Ledger, Run, migrate
 from airflow_dbhygiene.ledger.moves import PLANNED
 from airflow_dbhygiene.ledger.records import selection_to_json
 from airflow_dbhygiene.pacing.reasons import unobservable
+from airflow_dbhygiene.pacing.replicas import check_replicas
 from airflow_dbhygiene.policy.moments import Window, origin_digest
 from airflow_dbhygiene.policy.stale import Matching
 from airflow_dbhygiene.steps.labels import label
@@ -130,6 +131,7 @@ def make_plan(site: Site, policy: Policy, window: Window, origin: dict[str, str]
         facts = database.inspect(session, policy)
         if refusals := (*facts.refusals, *unobservable(database, policy.pace)):
             raise PlanRefused(str(facts.name), refusals)
+        check_replicas(policy.pace, site.open_database)
         check_mask(policy, facts)
         predicate = database.predicate(session, policy, facts, window)
         with session.transaction(walking=True):

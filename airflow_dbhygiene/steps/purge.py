@@ -12,7 +12,8 @@ from airflow_dbhygiene.ledger import Chunk, Ledger, ObjectReceipt, Run
 from airflow_dbhygiene.ledger.batches import Batches
 from airflow_dbhygiene.ledger.moves import PURGED, PURGING, VERIFIED
 from airflow_dbhygiene.ledger.objects import Objects
-from airflow_dbhygiene.pacing.controller import first_tempo, next_tempo
+from airflow_dbhygiene.pacing.pacer import Pacer
+from airflow_dbhygiene.pacing.replicas import Replica, following
 from airflow_dbhygiene.steps.archive import check_schema
 from airflow_dbhygiene.steps.doomed import Doomed, doomed
 from airflow_dbhygiene.steps.site import Progress
@@ -47,25 +48,27 @@ def purge(site: Site, run_id: str, number: int) -> Chunk:
         if chunk.state == PURGED:
             site.tell(f"{chunk.label} is purged already.")
             return chunk
-        work = _work(site, session, run, chunk)
-        if not run.policy.archives:
-            return purge_unarchived(work)
-        if chunk.state not in (VERIFIED, PURGING):
-            raise IllegalMove(f"{chunk.label} is {chunk.state}: only a verified archive allows a purge.")
-        for receipt in Objects(session).of(chunk):
-            if receipt.first_ordinal + receipt.rows > work.chunk.purged_through:
-                _purge_object(work, receipt)
-        _settle_locked(work)
-        work.progress.at(work.chunk.purged_through, last=True)
-        return _finish(work)
+        with following(run.policy.pace, site.open_database) as replicas:
+            work = _work(site, session, run, chunk, replicas)
+            return _purge_archived(work) if run.policy.archives else purge_unarchived(work)
 
 
-def _work(site: Site, session: Any, run: Run, chunk: Chunk) -> Work:
-    size = (run.policy.pace.target_batch_seconds, run.policy.pace.max_batch_rows)
+def _work(site: Site, session: Any, run: Run, chunk: Chunk, replicas: tuple[Replica, ...]) -> Work:
     progress = Progress(site.tell, f"purge {chunk.label}", chunk.archived_rows or chunk.planned_rows)
-    known = Batches(session).recent(run.run_id)
-    tempo = next_tempo(*size, *known) if known else first_tempo(*size)
-    return Work(site, session, run, chunk, tempo, progress)
+    pacer = Pacer(run.policy.pace, chunk.label, Batches(session).recent(run.run_id))
+    return Work(site, session, run, chunk, pacer, progress, replicas)
+
+
+def _purge_archived(work: Work) -> Chunk:
+    """Delete the rows of object after object."""
+    if work.chunk.state not in (VERIFIED, PURGING):
+        raise IllegalMove(f"{work.chunk.label} is {work.chunk.state}: only a verified archive allows a purge.")
+    for receipt in Objects(work.session).of(work.chunk):
+        if receipt.first_ordinal + receipt.rows > work.chunk.purged_through:
+            _purge_object(work, receipt)
+    _settle_locked(work)
+    work.progress.at(work.chunk.purged_through, last=True)
+    return _finish(work)
 
 
 def _purge_object(work: Work, receipt: ObjectReceipt) -> None:
@@ -82,24 +85,25 @@ def _purge_object(work: Work, receipt: ObjectReceipt) -> None:
 def _purge_batch(work: Work, rows: Doomed, span: range) -> None:
     """Try the whole range; where it is not exactly what was archived, or locked, go row by row."""
     started = time.monotonic()
-    before = work.chunk.purged_through
+    before, careful = work.chunk.purged_through, False
     try:
         _in_batch(work, rows, span, careful=False)
     except (_NotIdentical, StatementTimedOut):
+        careful = True
         with marking_damage(work.site, work.chunk):
             _in_batch(work, rows, span, careful=True)
-    work.learn(work.chunk.purged_through - before, time.monotonic() - started)
+    work.learn(work.chunk.purged_through - before, time.monotonic() - started, careful=careful)
 
 
 def _in_batch(work: Work, rows: Doomed, span: range, *, careful: bool) -> None:
     started = time.monotonic()
-    last = work.chunk.purged_through + work.tempo.rows >= (work.chunk.archived_rows or 0)
+    last = work.chunk.purged_through + work.batch_rows >= (work.chunk.archived_rows or 0)
     with work.transaction(last=last) as held:
         chunk = _locked_chunk(work)
         if chunk.purged_through not in span:  # a twin has come further than this object
             work.chunk = chunk
             return
-        end = min(chunk.purged_through + work.tempo.rows, span.stop)
+        end = min(chunk.purged_through + work.batch_rows, span.stop)
         outcomes, keys = _delete(work, rows, range(chunk.purged_through, end), held, careful=careful)
         check_schema(work.site, work.session, work.run)
         batches = Batches(work.session)

@@ -23,6 +23,10 @@ def _no_secret(conn_id: str) -> bytes:
     raise NotFound(f"nobody here knows the secret of connection {conn_id!r}.")
 
 
+def _no_database(conn_id: str) -> Database:
+    raise NotFound(f"nobody here knows a database by the name of {conn_id!r}.")
+
+
 @dataclass(frozen=True)
 class Site:
     """The database to clean, a way to its stores, and someone to tell how it goes.
@@ -31,12 +35,14 @@ class Site:
     :param open_store: opens the store that a policy names
     :param tell: takes one line of progress
     :param secret: gives the secret that a connection holds
+    :param open_database: opens another database by its connection
     """
 
     database: Database
     open_store: Callable[[Parquet | ColdTable], Store]
     tell: Callable[[str], None] = print
     secret: Callable[[str], bytes] = _no_secret
+    open_database: Callable[[str], Database] = _no_database
 
     def store_of(self, policy: Policy) -> Store:
         """Open the store of a policy that archives.

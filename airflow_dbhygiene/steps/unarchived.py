@@ -47,12 +47,13 @@ def _pass(work: Work, span: Span) -> Span | None:
     here: Span | None = span
     while here is not None:
         work.wait()
-        started, asked = time.monotonic(), work.tempo.rows
+        started, asked, careful = time.monotonic(), work.batch_rows, False
         try:
             rows, after = _in_batch(work, here, careful=False)
         except StatementTimedOut:
+            careful = True
             rows, after = _in_batch(work, here, careful=True)
-        work.learn(asked, time.monotonic() - started)
+        work.learn(asked, time.monotonic() - started, careful=careful)
         if rows < asked:
             doubtful = doubtful or here
         here = None if after is None else replace(span, lower=after)
@@ -74,7 +75,7 @@ def _in_batch(work: Work, span: Span, *, careful: bool) -> tuple[int, Bound | No
             work.chunk = chunk
             return 0, None
         rows, after = work.site.database.delete_stale(
-            work.session, work.run.selection, span, work.tempo.rows, held, careful=careful
+            work.session, work.run.selection, span, work.batch_rows, held, careful=careful
         )
         check_schema(work.site, work.session, work.run)
         Discards(work.session).record_batch(chunk, rows, time.monotonic() - started, careful=careful)

@@ -1,36 +1,38 @@
-"""What every purge of a chunk works with: its session, its tempo, a batch's transaction, and waiting."""
+"""What every purge of a chunk works with: its session, its rhythm, a batch's transaction, and waiting."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from airflow_dbhygiene.errors import Idle, Paused
 from airflow_dbhygiene.ledger import Chunk, Ledger, Run
 from airflow_dbhygiene.pacing.reasons import pause_reason
 from airflow_dbhygiene.steps.plan import check_server
 
 if TYPE_CHECKING:
-    from airflow_dbhygiene.pacing.controller import Tempo
+    from airflow_dbhygiene.pacing.pacer import Pacer
+    from airflow_dbhygiene.pacing.replicas import Replica
     from airflow_dbhygiene.steps.site import Progress, Site
-
-_PAUSE_SECONDS: Final = 1.0
 
 
 @dataclass
 class Work:
-    """One chunk's purge: where it stands, and how large the next batch is."""
+    """One chunk's purge: where it stands, and its rhythm."""
 
     site: Site
     session: Any
     run: Run
     chunk: Chunk
-    tempo: Tempo
+    pacer: Pacer
     progress: Progress
-    started: float = field(default_factory=time.monotonic)
+    replicas: tuple[Replica, ...] = ()
+
+    @property
+    def batch_rows(self) -> int:
+        """How many rows the next batch takes."""
+        return self.pacer.tempo.rows
 
     @contextmanager
     def transaction(self, *, last: bool) -> Iterator[str | None]:
@@ -53,11 +55,10 @@ class Work:
         self.site.database.give_way(self.session, self.run.policy.pace.lock_timeout_seconds)
         return chunk
 
-    def learn(self, rows: int, seconds: float) -> None:
-        """Set the next batch's size by this one, tell how far the chunk is, and rest if the policy says so."""
-        self.tempo = self.tempo.after(rows, seconds)
+    def learn(self, rows: int, seconds: float, *, careful: bool) -> None:
+        """Tell how far the chunk is, set the next batch's size by this one, and rest."""
         self.progress.at(self.chunk.purged_through)
-        time.sleep(seconds * self.run.policy.pace.rest_fraction)
+        self.pacer.rest(rows, seconds, careful=careful)
 
     def wait(self) -> None:
         """Wait, outside any transaction, while there is a reason to.
@@ -65,11 +66,8 @@ class Work:
         :raises Paused: when the reason outlasts the policy's max_pause_seconds
         :raises Idle: when the chunk has not moved for max_idle_seconds, over all its tries
         """
-        pace, started = self.run.policy.pace, time.monotonic()
-        while reason := pause_reason(self.site.database, self.session, self.run):
-            if self.chunk.idle_seconds + time.monotonic() - self.started > pace.max_idle_seconds:
-                raise Idle(f"{self.chunk.label} has not moved for longer than pace.max_idle_seconds: {reason}.")
-            if time.monotonic() - started > pace.max_pause_seconds:
-                raise Paused(f"{self.chunk.label}: {reason}.")
-            self.progress.pausing(reason)
-            time.sleep(_PAUSE_SECONDS)
+        self.pacer.wait(
+            lambda: pause_reason(self.site.database, self.session, self.run, self.replicas),
+            self.progress.pausing,
+            self.chunk.idle_seconds,
+        )

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.job import EVENTS, Job
+from tests.least import mysql_role, postgres_role
 from tests.mysql_job import EVENTS as MYSQL_EVENTS
 from tests.mysql_job import MySqlJob
 from tests.servers.mysql import MariaDbServer, MySqlServer
@@ -17,7 +18,10 @@ from tests.servers.postgres import PostgresServer
 
 @pytest.fixture
 def job(any_database: str, tmp_path: Path) -> Job:
-    """Give a job on a fresh database of each version in turn, with a folder of its own."""
+    """Give a job on a fresh database of each version in turn, with a folder of its own.
+
+    It works as the administrator: its tests are of values, types and catalogues, whatever the rights.
+    """
     return Job(any_database, tmp_path / "cold")
 
 
@@ -40,11 +44,16 @@ def every_server(request: pytest.FixtureRequest) -> Iterator[PostgresServer | My
 
 
 @pytest.fixture
-def events_job(every_server: PostgresServer | MySqlServer, tmp_path: Path) -> Iterator[Job]:
-    """Give a job on each engine in turn, with ten thousand events, 3,000 of them stale."""
+def events_job(
+    every_server: PostgresServer | MySqlServer, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Job]:
+    """Give a job on each engine in turn, with ten thousand events, 3,000 of them stale, by the least role."""
     name = f"test_{secrets.token_hex(6)}"
     known = every_server.create_database(name)
-    made = Job(known, tmp_path / "cold") if isinstance(known, str) else MySqlJob(folder=tmp_path, parameters=known)
+    if isinstance(known, str):
+        made = Job(known, tmp_path / "cold", role=postgres_role(known, request))
+    else:
+        made = MySqlJob(folder=tmp_path, parameters=known, role=mysql_role(known, request))
     for statement in (EVENTS,) if isinstance(known, str) else MYSQL_EVENTS:
         made.execute(statement)
     try:

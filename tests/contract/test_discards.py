@@ -62,6 +62,7 @@ def test_archive_and_verify_have_nothing_to_do(events_job: Job) -> None:
     assert events_job.one("SELECT count(*) FROM events") == 10_000
 
 
+@pytest.mark.rights("restore")
 def test_a_plan_says_so_and_a_restore_is_refused(events_job: Job) -> None:
     """Before, and after."""
     assert "archive       none, rows are discarded: test" in events_job.plan(policy(events_job)).describe()

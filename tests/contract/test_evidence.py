@@ -226,6 +226,7 @@ def _put_back(job: Job, table: str) -> None:
     job.execute(f"UPDATE dbhygiene.{table} AS t SET {sets}")
 
 
+@pytest.mark.rights("restore")
 def test_a_persons_rows_are_erased_from_the_archive(events_job: Job) -> None:
     """They are in no object any more; the rest is as it was; certificates and verify-archive tell of it."""
     runs = three_runs(events_job)

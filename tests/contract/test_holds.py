@@ -112,6 +112,7 @@ def test_the_same_hold_again_is_the_same_hold(events_job: Job) -> None:
         place_hold(events_job.site, wish(events_job, keys=(("1",),), hold_id="case"))
 
 
+@pytest.mark.rights("restore")
 def test_a_released_hold_never_binds_again(events_job: Job) -> None:
     """A restore that goes on after its hold was released would put rows back unprotected: it says who released it."""
     run = events_job.run(events_job.policy())["run"]

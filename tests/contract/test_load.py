@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from airflow_dbhygiene.errors import Paused, PlanRefused
+from airflow_dbhygiene.errors import DatabaseUnavailable, NotFound, Paused, PlanRefused
 from airflow_dbhygiene.ledger import Ledger
 from airflow_dbhygiene.pacing.reasons import pause_reason
 from airflow_dbhygiene.policy import Pace
@@ -18,12 +18,16 @@ from airflow_dbhygiene.steps.archive import archive
 from airflow_dbhygiene.steps.purge import purge
 from airflow_dbhygiene.steps.verify import verify
 from tests.job import EVENTS, Job
+from tests.mysql_job import EVENTS as MYSQL_EVENTS
 from tests.mysql_job import MySqlJob
 from tests.servers.postgres import PostgresServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from tests.conftest import MySqlByFlavour
+    from tests.servers.mysql import MySqlServer
 
 
 def reasons(job: Job, **limits: Any) -> Callable[[], str | None]:
@@ -71,10 +75,17 @@ def test_other_sessions_at_work(events_job: Job) -> None:
 def test_a_limit_that_the_engine_cannot_observe_is_refused(events_job: Job) -> None:
     """When it is planned, not when it would have mattered."""
     mysql = isinstance(events_job, MySqlJob)
-    limits = {"max_replica_lag_seconds": 5, "max_wal_kept_bytes": 10} if mysql else {"max_history_list_length": 10}
+    limits = (
+        {"max_replica_lag_seconds": 5, "max_wal_kept_bytes": 10, "max_wal_fraction": 0.5}
+        if mysql
+        else {"max_history_list_length": 10}
+    )
     for name, value in limits.items():
         with pytest.raises(PlanRefused, match=f"pace.{name}: a server of this kind cannot tell"):
             events_job.plan(events_job.policy(pace=Pace(**{name: value})))
+    asked = "say in pace.max_replica_lag_seconds" if mysql else "tells of its standbys itself"
+    with pytest.raises(PlanRefused, match=asked):
+        events_job.plan(events_job.policy(pace=Pace(replica_conn_ids=("replica",))))
 
 
 def test_old_row_versions_that_pile_up(mysql_database: dict[str, Any], tmp_path: Path) -> None:
@@ -139,6 +150,17 @@ def test_a_replication_slot_that_nobody_reads(job: Job) -> None:
     assert ask() is None
 
 
+def test_wal_that_would_force_a_checkpoint(job: Job) -> None:
+    """Beyond its share of max_wal_size the purge waits until the next checkpoint has begun."""
+    ask = reasons(job, max_wal_fraction=0.0005)
+    job.execute("CHECKPOINT")
+    assert ask() is None
+    job.execute("CREATE TABLE filler AS SELECT repeat('x', 1000) FROM generate_series(1, 4000)")
+    assert "of max_wal_size was written since the last checkpoint began, more than 0%" in (ask() or "")
+    job.execute("CHECKPOINT")
+    assert ask() is None
+
+
 def test_a_standby_that_falls_behind(tmp_path: Path) -> None:
     """A real one: its replay is paused, and goes on."""
     with PostgresServer.start() as primary, primary.start_replica() as replica:
@@ -153,3 +175,53 @@ def test_a_standby_that_falls_behind(tmp_path: Path) -> None:
             standby.execute("SELECT pg_wal_replay_resume()")
         made.execute("UPDATE events SET note = 'y' WHERE id < 100")
         assert until(ask, there=False) is None
+
+
+def lag(job: MySqlJob) -> float | None:
+    """Ask the replica how far behind it is; None while it stands still."""
+    replica = job.database_elsewhere("replica")
+    with replica.session() as session:
+        (seconds,) = replica.replica_lags(session)
+        return seconds
+
+
+@contextmanager
+def behind(job: MySqlJob, replica: MySqlServer) -> Iterator[None]:
+    """Let the replica fall behind: a reader keeps it from writing."""
+    with closing(replica.connect("shop")) as reader, closing(reader.cursor()) as cursor:
+        cursor.execute("LOCK TABLES events READ")
+        job.execute("UPDATE events SET note = 'x' WHERE id = 9999")
+        until(lambda: "behind" if (lag(job) or 0) >= 1 else None, there=True)
+        yield
+
+
+@pytest.mark.parametrize("flavour", ["mariadb", "mysql"])
+def test_a_replica_that_falls_behind(flavour: str, mysql_by_flavour: MySqlByFlavour, tmp_path: Path) -> None:
+    """A real one, asked itself: the purge waits while it is behind or stands still, and deletes nothing unasked."""
+    kind = type(mysql_by_flavour(flavour))
+    with kind.start() as primary, primary.start_replica() as replica:
+        job = MySqlJob(folder=tmp_path, parameters=primary.create_database("shop"))
+        job.servers = {"replica": replica.parameters()}
+        for statement in MYSQL_EVENTS:
+            job.execute(statement)
+        until(lambda: "behind" if lag(job) != 0 else None, there=False)
+        pace = Pace(max_replica_lag_seconds=0.5, replica_conn_ids=("replica",), max_pause_seconds=0.1)
+        ticket, *_ = job.start(job.policy(pace=pace))
+        for step in (archive, verify):
+            step(job.site, ticket.run, ticket.chunk)
+        with behind(job, replica), pytest.raises(Paused, match=r"replica replica is \d+ s behind, more than 0.5 s"):
+            purge(job.site, ticket.run, ticket.chunk)
+        replica.execute("STOP REPLICA")
+        with pytest.raises(Paused, match="replica replica does not replicate"):
+            purge(job.site, ticket.run, ticket.chunk)
+        replica.stop()
+        with pytest.raises(DatabaseUnavailable):
+            purge(job.site, ticket.run, ticket.chunk)
+        job.servers["replica"] = primary.parameters()
+        with pytest.raises(NotFound, match="'replica' is no replica"):
+            purge(job.site, ticket.run, ticket.chunk)
+        assert job.execute("SELECT count(*) FROM events") == [(10_000,)]
+        replica.restart()
+        job.servers["replica"] = replica.parameters()
+        assert until(lambda: "behind" if lag(job) != 0 else None, there=False) is None
+        assert purge(job.site, ticket.run, ticket.chunk).state == "purged"

@@ -22,14 +22,15 @@ from airflow_dbhygiene.steps.restore import Wish, restore
 from airflow_dbhygiene.steps.site import Site
 from airflow_dbhygiene.steps.verify import verify
 from tests.job import STALE_EVENTS
+from tests.least import mysql_role
 from tests.mysql_job import EVENTS, MySqlJob
 from tests.servers.mysql import MySqlServer
 
 
 @pytest.fixture
-def job(mysql_database: dict[str, Any], tmp_path: Path) -> MySqlJob:
+def job(mysql_database: dict[str, Any], tmp_path: Path, request: pytest.FixtureRequest) -> MySqlJob:
     """Give ten thousand events, 3,000 of them stale."""
-    job = MySqlJob(folder=tmp_path, parameters=mysql_database)
+    job = MySqlJob(folder=tmp_path, parameters=mysql_database, role=mysql_role(mysql_database, request))
     for statement in EVENTS:
         job.execute(statement)
     return job
@@ -231,6 +232,7 @@ def test_twins_share_the_work(job: MySqlJob) -> None:
     assert job.one("SELECT sum(purged) FROM dbhygiene.batch") == STALE_EVENTS
 
 
+@pytest.mark.rights("restore")
 def test_a_restored_run_is_as_it_was(job: MySqlJob) -> None:
     """All purged rows come back bit for bit; restoring twice changes nothing."""
     everything = job.execute("SELECT id, at, note FROM events ORDER BY id")

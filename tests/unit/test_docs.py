@@ -177,3 +177,9 @@ def test_ci_runs_what_the_readme_says() -> None:
     """`.ci/run` runs the README's test command."""
     assert re.search(r"^make test ", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert (ROOT / ".ci/run").read_text().rstrip().endswith("exec make test")
+
+
+def test_the_plot_of_the_controller_is_of_this_controller() -> None:
+    """A change of the pace shows in the plot: `python -m docs.render_controller` draws it anew."""
+    drawn = script(ROOT / "docs" / "render_controller.py")
+    assert drawn.render() == drawn.IMAGE.read_text()

@@ -40,6 +40,16 @@ def busy(session: MySqlSession, table: TableName, pace: Pace) -> Iterator[str]:
             yield f"InnoDB's history list has {length:,} entries, more than {pace.max_history_list_length:,}"
 
 
+def replica_lags(session: MySqlSession) -> list[float | None]:
+    """Give how many seconds this replica is behind each of its primaries; None where a thread of it stands still.
+
+    :raises PrivilegeMissing: when the user may not see it
+    """
+    if session.flavour.mariadb:
+        return [row["Seconds_Behind_Master"] for row in session.execute_named("SHOW ALL SLAVES STATUS")]
+    return [row["Seconds_Behind_Source"] for row in session.execute_named("SHOW REPLICA STATUS")]
+
+
 def clock(session: MySqlSession) -> float:
     """Give the database's own clock, in seconds since 1970."""
     return float(session.execute("SELECT CAST(unix_timestamp(now(6)) AS CHAR)")[0][0])

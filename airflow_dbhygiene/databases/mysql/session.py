@@ -200,6 +200,14 @@ class MySqlSession:
         with translated():
             return run(self.driver, statement, values)[0]
 
+    def execute_named(self, statement: str) -> list[dict[str, Any]]:
+        """Run one statement and give its rows by the names of their columns, which vary between releases."""
+        refuse_if(self._stopped)
+        with translated(), contextlib.closing(self.driver.cursor()) as cursor:
+            cursor.execute(statement)
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
     def change(self, statement: str, values: Values = ()) -> int:
         """Run one statement that changes rows, and give their number."""
         refuse_if(self._stopped)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from airflow_dbhygiene.policy import Pace
     from airflow_dbhygiene.policy.names import TableName
 
-LIMITS: Final = frozenset({"max_replica_lag_seconds", "max_wal_kept_bytes", "max_active_sessions"})
+LIMITS: Final = frozenset({"max_replica_lag_seconds", "max_wal_kept_bytes", "max_wal_fraction", "max_active_sessions"})
 """Limits of a pace that this engine can observe."""
 
 _WAITING: Final[LiteralString] = """
@@ -42,6 +42,12 @@ ORDER BY 2 DESC
 LIMIT 1
 """
 
+_WAL_SINCE_CHECKPOINT: Final[LiteralString] = """
+SELECT pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), redo_lsn)::float8
+    / pg_catalog.pg_size_bytes(pg_catalog.current_setting('max_wal_size'))
+FROM pg_catalog.pg_control_checkpoint()
+"""
+
 _ACTIVE: Final[LiteralString] = """
 SELECT count(*) FILTER (WHERE state = 'active'), count(*) FILTER (WHERE state IS NULL)
 FROM pg_catalog.pg_stat_activity
@@ -59,8 +65,15 @@ def busy(session: PostgresSession, table: TableName, pace: Pace) -> Iterator[str
         yield from _replica_lag(session, pace.max_replica_lag_seconds)
     if pace.max_wal_kept_bytes is not None:
         yield from _wal_kept(session, pace.max_wal_kept_bytes)
+    if pace.max_wal_fraction is not None:
+        yield from _wal_written(session, pace.max_wal_fraction)
     if pace.max_active_sessions is not None:
         yield from _active(session, pace.max_active_sessions)
+
+
+def replica_lags(session: PostgresSession) -> list[float | None]:  # noqa: ARG001 - the protocol's
+    """Ask no standby: its primary tells, and plans refuse connections to it."""
+    return []
 
 
 def clock(session: PostgresSession) -> float:
@@ -85,6 +98,13 @@ def _wal_kept(session: PostgresSession, most: int) -> Iterator[str]:
     for name, kept in session.execute(_WAL_KEPT):
         if kept > most:
             yield f"replication slot {name} keeps {kept:,} bytes of WAL, more than {most:,}"
+
+
+def _wal_written(session: PostgresSession, most: float) -> Iterator[str]:
+    """Leave it to the clock when the next checkpoint comes: one that the WAL's volume forces slows everybody down."""
+    ((part,),) = session.execute(_WAL_SINCE_CHECKPOINT)
+    if part > most:
+        yield f"{part:.0%} of max_wal_size was written since the last checkpoint began, more than {most:.0%}"
 
 
 def _active(session: PostgresSession, most: int) -> Iterator[str]:

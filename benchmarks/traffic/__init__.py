@@ -1,0 +1,1 @@
+"""What the traffic of a server notices of a purge."""
