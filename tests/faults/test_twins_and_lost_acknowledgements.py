@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 from airflow_dbhygiene.errors import DatabaseUnavailable, ReadOnlyServer, WrongServer
-from airflow_dbhygiene.ledger import Ledger
+from airflow_dbhygiene.ledger.objects import Objects
 from airflow_dbhygiene.steps import archive as archive_step
 from airflow_dbhygiene.steps.site import Site
 from tests.faults.between import after_delete, before_batch
@@ -164,15 +164,15 @@ def test_an_attempt_that_wins_while_the_report_tidies_up_keeps_its_objects(
 ) -> None:
     """A report that found the chunk without a winner looks again, under the chunk's lock, before it removes any."""
     keys = keys_of(planned)
-    claim, listed = archive_step._claim, Ledger.losing_objects
+    claim, listed = archive_step._claim, Objects.losing
     waiting: list[Callable[[], object]] = []
 
     def claim_later(*args: Any) -> int:
         waiting.append(lambda: claim(*args))
         return 0
 
-    def list_and_be_overtaken(ledger: Ledger, run_id: str) -> Any:
-        losers = listed(ledger, run_id)
+    def list_and_be_overtaken(objects: Objects, run_id: str) -> Any:
+        losers = listed(objects, run_id)
         while waiting:
             waiting.pop()()
         return losers
@@ -180,7 +180,7 @@ def test_an_attempt_that_wins_while_the_report_tidies_up_keeps_its_objects(
     monkeypatch.setattr(archive_step, "_claim", claim_later)
     planned.perform("archive 1")
     monkeypatch.setattr(archive_step, "_claim", claim)
-    monkeypatch.setattr(Ledger, "losing_objects", list_and_be_overtaken)
+    monkeypatch.setattr(Objects, "losing", list_and_be_overtaken)
     planned.perform("report")
     assert planned.state_of(1) == "archived"
     planned.perform("archive 2", "verify 1", "verify 2", *REST)

@@ -24,10 +24,9 @@ from tests.conftest import MySqlByFlavour
 from tests.faults.share import SEED
 from tests.servers.postgres import PostgresServer
 from tests.soak.shop import KINDS, Folder, Shop, window_of
-from tests.soak.traffic import Writer, writing
+from tests.soak.traffic import VICTIMS, Writer, writing
 
-SECONDS: Final = 10
-VICTIMS: Final = ("deadlock victim", "lock time-out")
+SECONDS: Final = 7
 MOST: Final = {"postgresql": 0.0, "mariadb": 0.001, "mysql": 0.001}
 """The part of the application's transactions that may be victims: the bound that the documentation states."""
 

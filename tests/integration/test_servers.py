@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,7 +20,7 @@ from tests.servers.cache import PROJECT_ROOT
 from tests.servers.data_mysql import load_flights as load_mysql_flights
 from tests.servers.mysql import MySqlServer
 from tests.servers.postgres import PostgresServer
-from tests.servers.proxy import FaultProxy, Flow
+from tests.servers.proxy import LINGER_NOT, FaultProxy, Flow
 from tests.servers.s3 import S3Server
 
 
@@ -184,6 +185,22 @@ def test_the_proxy_stalls_delays_and_refuses(postgres: PostgresServer, database:
             psycopg.connect(dsn)
         proxy.heal()
         assert count(dsn, "pg_class") > 0
+
+
+def test_the_proxy_passes_on_that_the_server_is_gone() -> None:
+    """A client that waits for an answer learns that its server has died, and with a reset at that."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        FaultProxy(listening.getsockname()) as proxy,
+        socket.create_connection(("127.0.0.1", proxy.port), timeout=5) as client,
+    ):
+        client.sendall(b"a question")
+        server, _ = listening.accept()
+        server.recv(100)
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT)
+        server.close()
+        with pytest.raises(ConnectionResetError):
+            client.recv(100)
 
 
 def test_servers_of_the_mysql_family_keep_what_they_acknowledged(any_mysql: MySqlServer) -> None:

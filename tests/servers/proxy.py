@@ -138,7 +138,7 @@ class FaultProxy:
     async def _pass_on(
         self, flow: Flow, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pair: Pair
     ) -> None:
-        with contextlib.suppress(OSError):
+        try:
             while piece := await reader.read(PIECE_BYTES):
                 await self._hold_back(piece)
                 if self._crosses_cut(flow, piece):
@@ -149,6 +149,8 @@ class FaultProxy:
                 await writer.drain()
             # One side is done; the other may still have something to say.
             writer.write_eof()
+        except OSError:
+            _reset(*pair)  # one side is gone, and the other must not wait for it for ever
 
     async def _hold_back(self, piece: bytes) -> None:
         delay = self.latency_seconds

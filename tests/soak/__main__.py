@@ -23,7 +23,7 @@ from tests.soak.audit import Account, accounts
 from tests.soak.faults import Chaos
 from tests.soak.runs import Lane, Record, unfinished
 from tests.soak.shop import KINDS, Bucket, Shop
-from tests.soak.traffic import Writer
+from tests.soak.traffic import VICTIMS, Writer
 from tests.soak.workers import forge
 
 _WRITERS: Final = 2
@@ -110,6 +110,8 @@ class Soak:
             counts = ", ".join(f"{name} {count:,}" for name, count in account.counts.items())
             yield f"  {account.kind}: {counts}"
         traffic = sum((writer.counts for writer in self._all_writers()), start=type(self.record.faults)())
+        victims = {name: traffic.pop(name, 0) for name in VICTIMS}
+        yield "  the application was " + ", ".join(f"{name} {count} times" for name, count in victims.items())
         for title, counter in (
             ("traffic", traffic),
             ("steps", self.record.steps),

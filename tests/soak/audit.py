@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from airflow_dbhygiene.steps.restore import Wish, restore
 from airflow_dbhygiene.steps.verify_archive import verify_archive
 from tests.soak.shop import COLUMNS, KINDS
 
@@ -40,7 +41,11 @@ def accounts(shop: Shop, writers: dict[str, list[Writer]], holds: list[Hold]) ->
         account.faults += _wrong_in_table(lives, hot)
         gone = {number: life for number, life in lives.items() if not life.deleted and number not in hot}
         account.counts.update(
-            inserted=len(lives), hot=len(hot), gone=len(gone), deleted=sum(life.deleted for life in lives.values())
+            inserted=len(lives),
+            updated=sum(writer.rows_updated for writer in writers[kind]),
+            deleted=sum(life.deleted for life in lives.values()),
+            purged=len(gone),
+            left=len(hot),
         )
         account.faults += _wrong_discards(shop, gone) if kind == "discard" else _wrong_archive(shop, kind, gone)
         account.faults += _wrong_count(shop, kind, len(gone))
@@ -49,6 +54,7 @@ def accounts(shop: Shop, writers: dict[str, list[Writer]], holds: list[Hold]) ->
             verified = verify_archive(shop.site(), policy=kind)
             account.counts["objects"], account.counts["certificates"] = verified.objects, verified.certificates
             account.faults += [f"{finding}" for finding in verified.findings]
+            account.faults += _wrong_restore(shop, kind)
         yield account
 
 
@@ -137,6 +143,18 @@ def _wrong_count(shop: Shop, kind: str, gone: int) -> Iterator[str]:
     # Rows that were locked when their batch came by are settled in the chunk's own counts.
     if not purged == certified == gone or not batches <= purged <= batches + locked:
         yield f"{gone} rows are gone; chunks count {purged}, batches {batches} + {locked}, certificates {certified}"
+
+
+def _wrong_restore(shop: Shop, kind: str) -> Iterator[str]:
+    """Try whether the policy's last run could be put back whole."""
+    ((run_id, purged),) = shop.query(
+        "SELECT run_id, sum(purged) FROM dbhygiene.chunk JOIN dbhygiene.run USING (run_id) WHERE policy = %s"
+        " AND purged > 0 GROUP BY run_id, planned_at ORDER BY planned_at DESC LIMIT 1",
+        (kind,),
+    )
+    back = restore(shop.site(), Wish(run_id, "a trial", dry_run=True))
+    if back.restored + back.existing != purged:
+        yield f"of {purged} rows of {run_id} {back.restored} would come back, and {back.existing} exist again"
 
 
 def _wrong_hold(hold: Hold, lives: dict[int, Life]) -> Iterator[str]:

@@ -55,6 +55,14 @@ class Life:
 
 Changes = dict[int, Life]
 
+VICTIMS: Final = ("victim of a deadlock", "victim of a lock's time-out")
+"""What the application may meet because of others, as its counts call it."""
+
+_GAVE_WAY: Final[dict[object, str]] = {
+    **dict.fromkeys(("40P01", 1213), VICTIMS[0]),
+    **dict.fromkeys(("55P03", 1205), VICTIMS[1]),
+}
+
 
 class Writer(threading.Thread):
     """One thread of the application."""
@@ -63,6 +71,7 @@ class Writer(threading.Thread):
         super().__init__(name=f"writer {number} of {kind}", daemon=True)
         self.lives: dict[int, Life] = {}
         self.counts: Counter[str] = Counter()
+        self.rows_updated = 0
         self.error: BaseException | None = None
         self._shop = shop
         self._kind = kind
@@ -121,10 +130,9 @@ class Writer(threading.Thread):
     def _gave_way(self, error: Exception) -> bool:
         """Tell whether the server has ended the transaction for a lock, and count it."""
         code = getattr(error, "sqlstate", None) or (error.args[0] if error.args else None)
-        name = {"40P01": "deadlock victim", 1213: "deadlock victim", "55P03": "lock time-out", 1205: "lock time-out"}
-        if code not in name:
+        if code not in _GAVE_WAY:
             return False
-        self.counts[name[code]] += 1
+        self.counts[_GAVE_WAY[code]] += 1
         with contextlib.suppress(psycopg.Error, MySQLdb.Error), closing(self._connection.cursor()) as cursor:
             cursor.execute("ROLLBACK")
         return True
@@ -135,6 +143,8 @@ class Writer(threading.Thread):
                 self._there.append(number)
             elif life.gone and not self.lives[number].gone:
                 self._free.append(life.id)
+            elif not life.gone:
+                self.rows_updated += 1
             self.lives[number] = life
 
     def _is_in_journal(self) -> bool:
