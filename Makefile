@@ -63,8 +63,8 @@ demo: setup ## Archive and purge real flights before your eyes; DB=mariadb or DB
 compose: setup ## Validate docker-compose.yaml, and try each service's settings without an engine
 	$(RUN) pytest tests/compose
 
-# The peer on MariaDB.
-bench: DEBIAN_PACKAGES += percona-toolkit
+# The peer on MariaDB, and its traffic.
+bench: DEBIAN_PACKAGES += percona-toolkit sysbench
 .PHONY: bench
 bench: setup ## Measure, and write the figures that the documentation quotes
 	$(RUN) python -m benchmarks

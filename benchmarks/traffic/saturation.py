@@ -17,14 +17,14 @@ from benchmarks.traffic.postgres import PER_SECOND, VERSION, PostgresTraffic
 from benchmarks.traffic.purger import Purger
 from benchmarks.traffic.windows import percentile
 
-LIGHT, HEAVY, SECONDS = 20, 40, 60
+LIGHT, HEAVY, SECONDS = 15, 30, 50
 """The flood begins at the first, ends at the second; the purge is watched to the third."""
 
 FLOOD: Final = 50_000.0
 PACES: Final = {
-    "by its own speed": Pace(target_batch_seconds=0.03, rest_fraction=8, max_pause_seconds=600),
+    "by its own speed": Pace(target_batch_seconds=0.03, rest_fraction=20, max_pause_seconds=600),
     "and max_active_sessions=4": Pace(
-        target_batch_seconds=0.03, rest_fraction=8, max_active_sessions=4, max_pause_seconds=600
+        target_batch_seconds=0.03, rest_fraction=20, max_active_sessions=4, max_pause_seconds=600
     ),
 }
 
