@@ -39,8 +39,11 @@ class Tempo:
         """Learn from a batch: grow by half at most, shrink at once, and rest the longer the slower the server is.
 
         A server that is at half its best speed, or above, calls for no rest but the policy's. What a batch that went
-        row by row lost, it lost to itself.
+        row by row lost, it lost to itself. A batch that the end of its object cut short, and that was quick, says
+        nothing: of so few rows the time goes into all that a batch does besides.
         """
+        if rows < self.rows / 2 and seconds <= self.target_seconds:
+            return replace(self, rest_seconds=seconds * self.rest_fraction)
         speed = max(rows, 1) / max(seconds, 1e-6)
         rate = speed if self.rate is None or speed < self.rate else _WEIGHT * speed + (1 - _WEIGHT) * self.rate
         wanted = min(int(rate * self.target_seconds), int(self.rows * _GROWTH), self.most_rows)

@@ -56,6 +56,14 @@ def test_it_recovers_after_a_storm() -> None:
     assert tempos[-1].rows >= 19_990
 
 
+def test_the_last_few_rows_of_an_object_say_nothing_of_the_server() -> None:
+    """Two rows in ten milliseconds are no slow server: the next object begins at the tempo of this one."""
+    steady = simulate(first_tempo(0.25, 20_000), [80_000.0] * 20)[-1]
+    after = steady.after(2, 0.01)
+    assert (after.rows, after.rate, after.rest_seconds) == (steady.rows, steady.rate, 0)
+    assert steady.after(2, 5.0).rows == 100, "as few rows that take seconds do"
+
+
 def test_a_batch_in_no_time_is_no_fault() -> None:
     """The clock may not move between two readings."""
     assert first_tempo(0.25, 1000).after(250, 0.0).rows == 375
