@@ -1,7 +1,8 @@
 """The least rights: roles made by the scripts of docs/roles, for each table that a test has made by then.
 
 Whoever runs the job connects as such a role; the rights that the scripts only mention are given to tests that ask for
-them by `@pytest.mark.rights("restore")` or `("reclaim")`. `("all", "why")` is for those that need an administrator.
+them by `@pytest.mark.rights("restore")`, `("reclaim")` or `("monitor")`. `("all", "why")` is for those that need an
+administrator.
 """
 
 from __future__ import annotations
@@ -70,6 +71,8 @@ class PostgresRole:
     def _grant(self, connection: psycopg.Connection[Any], schema: str, table: str, column: str) -> None:
         self._run(connection, {"role": self.name, "schema": schema, "table": table, "column": column})
         place, role = sql.Identifier(schema, table), sql.Identifier(self.name)
+        if "monitor" in self.more:
+            connection.execute(sql.SQL("GRANT pg_monitor TO {}").format(role))
         if "restore" in self.more:
             connection.execute(sql.SQL("GRANT INSERT ON {} TO {}").format(place, role))
         if "reclaim" in self.more:

@@ -132,6 +132,7 @@ def make_plan(site: Site, policy: Policy, window: Window, origin: dict[str, str]
         if refusals := (*facts.refusals, *unobservable(database, policy.pace)):
             raise PlanRefused(str(facts.name), refusals)
         check_replicas(policy.pace, site.open_database)
+        tuple(database.busy(session, policy.table_name, policy.pace))  # refuses what the purge could not see
         check_mask(policy, facts)
         predicate = database.predicate(session, policy, facts, window)
         with session.transaction(walking=True):

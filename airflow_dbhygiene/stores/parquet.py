@@ -101,8 +101,7 @@ class ParquetStore:
             if self._local:
                 write_durably(spooled.path, Path(self._path(name)))
             else:
-                arguments = self._protection.upload_arguments if self._protection else {}
-                self._filesystem.put_file(str(spooled.path), self._path(name), **arguments)
+                self._filesystem.put_file(str(spooled.path), self._path(name), **self._upload_arguments(spooled.bytes))
         return spooled.sha256
 
     @contextmanager
@@ -191,6 +190,12 @@ class ParquetStore:
                 raise ArchiveDamaged(f"object {self.url}/{name} is missing: {_RESTORE}") from error
         return _fault(path, sha256, size)
 
+    def _upload_arguments(self, size: int) -> dict[str, Any]:
+        """Upload to S3 in parts that are small in memory: by itself the library takes a hundred megabytes at once."""
+        parts = {"chunksize": max(_PART_BYTES, size // _MOST_PARTS + 1), "max_concurrency": _PARTS_AT_ONCE}
+        protection = self._protection.upload_arguments if self._protection else {}
+        return {**(parts if "s3" in _protocols(self._filesystem) else {}), **protection}
+
     def _has_bucket(self, missing: FileNotFoundError) -> bool:
         """Tell a wrong URL from a missing object: a folder comes and goes with its objects, a bucket does not.
 
@@ -207,6 +212,11 @@ class ParquetStore:
         """Let the file system's errors leave as ours."""
         return translated(f"{self.url}/{name}")
 
+
+_PART_BYTES: Final = 8 * 2**20
+_MOST_PARTS: Final = 10_000
+"""S3's own limit."""
+_PARTS_AT_ONCE: Final = 4
 
 _RESTORE: Final = (
     "nothing was deleted on its account. Bring back the object as it was (a versioned bucket still has it), or, if no "

@@ -254,6 +254,7 @@ def made(job: Job) -> list[tuple[Any, ...]]:
     return job.execute("SELECT version, oldest_reader FROM dbhygiene.migration ORDER BY version")
 
 
+@pytest.mark.rights("all", "it drops the ledger, which only an administrator makes anew")
 def test_workers_that_migrate_at_once_make_one_ledger(job: Job) -> None:
     """Each finds it complete afterwards, and each migration was run once."""
     drop_ledger(job)
@@ -278,6 +279,7 @@ def test_workers_that_migrate_at_once_make_one_ledger(job: Job) -> None:
     assert [version for version, _ in made(job)] == list(range(1, migrations.VERSION + 1))
 
 
+@pytest.mark.rights("all", "it drops the ledger, which only an administrator makes anew")
 def test_an_older_worker_goes_on_while_a_newer_one_has_migrated(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each version of the ledger serves a worker of the version before, whose run goes on to its end."""
     drop_ledger(job)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from airflow_dbhygiene.errors import DatabaseUnavailable, NotFound, Paused, PlanRefused
+from airflow_dbhygiene.errors import DatabaseUnavailable, NotFound, Paused, PlanRefused, PrivilegeMissing
 from airflow_dbhygiene.ledger import Ledger
 from airflow_dbhygiene.pacing.reasons import pause_reason
 from airflow_dbhygiene.policy import Pace
@@ -63,6 +63,17 @@ def busy_sessions(job: Job, count: int) -> Iterator[None]:
         thread.join()
 
 
+def test_sessions_that_the_role_may_not_see(events_job: Job) -> None:
+    """A limit of what nobody shows is refused when it is planned; MySQL counts its sessions for everybody."""
+    policy = events_job.policy(pace=Pace(max_active_sessions=3))
+    if isinstance(events_job, MySqlJob):
+        events_job.plan(policy)
+        return
+    with pytest.raises(PrivilegeMissing, match="may not see other sessions' state: GRANT pg_monitor TO"):
+        events_job.plan(policy)
+
+
+@pytest.mark.rights("monitor")
 def test_other_sessions_at_work(events_job: Job) -> None:
     """Too many of them, and the purge pauses until they are done."""
     ask = reasons(events_job, max_active_sessions=3)

@@ -13,6 +13,8 @@ from airflow_dbhygiene.steps.restore import Wish, restore
 from tests.job import Job
 from tests.mysql_job import MySqlJob
 
+pytestmark = pytest.mark.rights("restore")
+
 ROWS, STALE = 600, 400
 
 POSTGRES = {

@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pendulum
+import pytest
 
 from tests.job import AS_OF, STALE_EVENTS, Job, window_of
 from tests.mysql_job import MySqlJob
+
+pytestmark = pytest.mark.rights("all", "a role may not vacuum a table that is not its own")
 
 CYCLES = 20
 ROWS = 800

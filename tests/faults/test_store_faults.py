@@ -106,7 +106,7 @@ class InParts(s3fs.S3FileSystem):  # type: ignore[misc]
     """Uploads in parts from ten megabytes on, the fewest that S3 allows, and not from a hundred on."""
 
     async def _put_file(self, lpath: str, rpath: str, **kwargs: Any) -> None:
-        await super()._put_file(lpath, rpath, chunksize=5 * 2**20, **kwargs)
+        await super()._put_file(lpath, rpath, **{**kwargs, "chunksize": 5 * 2**20})
 
 
 @dataclass(frozen=True)

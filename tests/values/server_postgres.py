@@ -71,7 +71,7 @@ def _partition(run: Callable[[str], Any], create: str, column: str, name: str) -
     """Partition a table by hash, in three parts; or by range, in one, where a type cannot be hashed."""
     try:
         run(f"{create} PARTITION BY HASH ({_name(column)})")
-    except psycopg.errors.UndefinedObject:
+    except (psycopg.errors.UndefinedObject, psycopg.errors.InvalidObjectDefinition):
         run(f"{create} PARTITION BY RANGE ({_name(column)})")
         run(f"CREATE TABLE odd.part PARTITION OF {name} DEFAULT")
         return
