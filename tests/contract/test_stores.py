@@ -226,7 +226,7 @@ def test_a_missing_bucket_is_named(s3: S3Server, monkeypatch: pytest.MonkeyPatch
     answer = {"Error": {"Code": "NoSuchBucket", "Message": "The specified bucket does not exist"}}
     store = s3_store(s3, "nowhere/x")
 
-    def put_file(*_: object) -> None:
+    def put_file(*_: object, **__: object) -> None:
         raise translate_boto_error(ClientError(answer, "PutObject"))
 
     monkeypatch.setattr(store._filesystem, "put_file", put_file)
