@@ -53,6 +53,7 @@ SELECT count(*) FILTER (WHERE state = 'active'), count(*) FILTER (WHERE state IS
 FROM pg_catalog.pg_stat_activity
 WHERE coalesce(backend_type, 'client backend') = 'client backend' AND pid <> pg_catalog.pg_backend_pid()
 """
+"""Of a session that the role may not see, its type is hidden as its state is: it counts as hidden."""
 
 
 def busy(session: PostgresSession, table: TableName, pace: Pace) -> Iterator[str]:
