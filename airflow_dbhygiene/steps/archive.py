@@ -19,6 +19,7 @@ from airflow_dbhygiene.ledger.moves import ARCHIVED, DAMAGED, PLANNED
 from airflow_dbhygiene.ledger.objects import Objects
 from airflow_dbhygiene.policy import ColdTable, Parquet
 from airflow_dbhygiene.steps.ahead import ahead
+from airflow_dbhygiene.steps.changes import changes
 from airflow_dbhygiene.steps.discard import discard_losers
 from airflow_dbhygiene.steps.mask import masked, masked_schema
 from airflow_dbhygiene.steps.plan import check_server
@@ -86,12 +87,13 @@ def archive(site: Site, run_id: str, number: int) -> int:
 def check_schema(site: Site, session: Any, run: Run) -> None:
     """Refuse to go on when anything about the table's schema has changed since the plan.
 
-    :raises SchemaChanged: naming the table
+    :raises SchemaChanged: naming the table, and its columns that were others
     """
     if site.database.fingerprint(session, run.selection.table) != run.fingerprint:
+        what = changes(run.ddl, site.database.ddl(session, run.selection.table))
         message = (
-            f"table {run.selection.table} has changed since run {run.run_id} was planned (columns, types, triggers, "
-            f"rules, policies or foreign keys): its archive might not be what is deleted. Start a new run."
+            f"table {run.selection.table} has changed since run {run.run_id} was planned: {what}. Its archive might "
+            f"not be what is deleted. Start a new run."
         )
         raise SchemaChanged(message)
 
