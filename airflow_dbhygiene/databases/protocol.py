@@ -185,7 +185,7 @@ class Database(Protocol):
         """Read the table's facts, refusals and warnings from the catalogue."""
 
     def fingerprint(self, session: Any, table: TableName, /) -> str:
-        """Digest everything about the table's schema that a purge relies on."""
+        """Digest everything about the table's schema that a purge relies on; refuse a table that is not there."""
 
     def ddl(self, session: Any, table: TableName, /) -> str:
         """Write the table's columns and key as SQL, a line for each."""
