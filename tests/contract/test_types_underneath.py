@@ -18,8 +18,9 @@ from airflow_dbhygiene.steps.purge import purge
 from airflow_dbhygiene.steps.reclaim import reclaim
 from airflow_dbhygiene.steps.report import report
 from airflow_dbhygiene.steps.verify import verify
-from tests.job import Job
+from tests.job import AS_OF, Job, window_of
 from tests.mysql_job import MySqlJob
+from tests.servers.postgres import PostgresServer
 
 STEPS: Final = {"archive": archive, "verify": verify, "purge": purge}
 ORDER: Final = tuple(STEPS)
@@ -132,6 +133,21 @@ def test_a_type_that_rounds_values_and_comes_back(typed_job: Job, policy: Any, s
     assert {str(price) for price in typed_job.archived(told).column("price").to_pylist()[:50]} == {"1.25"}
 
 
+@pytest.mark.parametrize("every_server", [PostgresServer], indirect=True)
+@pytest.mark.parametrize("step", ORDER)
+def test_a_label_that_is_added(typed_job: Job, policy: Any, step: str) -> None:
+    """To a type of PostgreSQL's, which no column's definition shows: another run takes the rows."""
+    (ticket,) = typed_job.start(policy)
+    for each in ORDER[: ORDER.index(step)]:
+        STEPS[each](typed_job.site, ticket.run, ticket.chunk)
+    typed_job.execute("ALTER TYPE kind ADD VALUE 'c'")
+    with pytest.raises(SchemaChanged, match="the labels of a type are others"):
+        STEPS[step](typed_job.site, ticket.run, ticket.chunk)
+    assert typed_job.one("SELECT count(*) FROM events WHERE id < 200") == STALE
+    later = window_of(policy, AS_OF.add(minutes=1))
+    assert typed_job.run(policy, later)["rows_purged"] == STALE
+
+
 def _changes_of(job: Job) -> tuple[Change, ...]:
     return MYSQL if isinstance(job, MySqlJob) else POSTGRES
 
@@ -143,7 +159,7 @@ def _fault(job: Job, step: str, ticket: Any, change: Change) -> str | None:
     try:
         STEPS[step](job.site, ticket.run, ticket.chunk)
     except SchemaChanged as error:
-        wanted = f"{change.column} " if not isinstance(job, MySqlJob) else f"`{change.column}` "
+        wanted = f"«`{change.column}` " if isinstance(job, MySqlJob) else f"«{change.column} "
         fault = None if str(error).count(wanted) == 2 else f"{change}: {error}"
     except Exception as error:  # noqa: BLE001 - told with all others
         fault = f"{change}: {error!r}"
