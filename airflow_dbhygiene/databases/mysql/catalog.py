@@ -9,7 +9,16 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_dbhygiene.databases.mysql import catalog_sql, privileges
-from airflow_dbhygiene.databases.mysql.types import BYTES, FLOATS, LABELS, MOMENTS, SHAPES, form_of, kind_of
+from airflow_dbhygiene.databases.mysql.types import (
+    BYTES,
+    FLOATS,
+    LABELS,
+    MOMENTS,
+    SHAPES,
+    character_set,
+    form_of,
+    kind_of,
+)
 from airflow_dbhygiene.databases.mysql.writing import listed, spelled
 from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Column, Facts, Server
 from airflow_dbhygiene.errors import NotFound, ReadOnlyServer
@@ -189,9 +198,19 @@ def _columns(session: MySqlSession, policy: Policy) -> tuple[tuple[Column, ...],
         form = form_of(column)
         if form is None or (kind_of(column) == "enum" and re.search(r"\((.*,)?''[,)]", column.type)):
             refusals.append(f"column {column_name} has type {column.type}, whose values cannot be archived exactly.")
+        elif _hides_labels(column):
+            refusals.append(
+                f"column {column_name} has type {column.type}: a ? there may stand for any character beyond U+FFFF, "
+                f"which the catalogue cannot show, so that no such column can be made anew. Use other labels."
+            )
         odd_values = kind_of(column) in MOMENTS and isinstance(policy.archive, ColdTable)  # the zero date
         columns.append(replace(column, form="text" if odd_values or column_name in as_text else form or "text"))
     return tuple(columns), tuple(refusals)
+
+
+def _hides_labels(column: Column) -> bool:
+    """Tell whether a label may be another than the catalogue says, which itself holds three-byte characters only."""
+    return kind_of(column) in LABELS and character_set(column) == "utf8mb4" and "?" in column.type
 
 
 def spelled_type(spelling: str, charset: str | None, collation: str | None) -> str:
