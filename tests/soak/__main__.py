@@ -12,6 +12,7 @@ import secrets
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any, Final
 
@@ -78,7 +79,7 @@ class Soak:
                 self.shop.analyze(kind)
 
     def come_to_rest(self) -> None:
-        """End traffic and faults, and finish every run that was ever planned."""
+        """End traffic and faults."""
         self.chaos.calm_down()
         for lane in self.lanes:
             lane.rough = False
@@ -90,11 +91,15 @@ class Soak:
             if each.is_alive() or each.error:
                 self.record.wrong.append(f"{each.name} {f'ended by {each.error!r}' if each.error else 'does not end'}")
         time.sleep(1)  # twins end
+
+    def finish(self) -> None:
+        """Finish every run that was ever planned, and take what is left."""
         self.analyze()
         by_kind = {lane.kind: lane for lane in self.lanes}
         self._finish(by_kind, unfinished(self.shop))
         for lane in by_kind.values():
             self._take_what_is_left(lane, by_kind)
+        print(f"{self.engine}: all runs are at their end", flush=True)
 
     def _finish(self, by_kind: dict[str, Lane], runs: Iterable[Began]) -> None:
         for began in runs:
@@ -173,7 +178,8 @@ def main() -> int:
         _rage(soaks, time.monotonic() + minutes * 60)
         for soak in soaks:
             soak.come_to_rest()
-            print(f"{soak.engine}: all runs are at their end", flush=True)
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(Soak.finish, soaks))
         lines = [line for soak in soaks for line in soak.summary(soak.audit())]
         print("\n".join(lines), flush=True)
         faults = sum(soak.faults for soak in soaks)

@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -99,14 +100,13 @@ class Lane(Repeating):
     def finish(self, began: Began) -> str | None:
         """Finish a run in peace; give what keeps it from its end, None when it is done or the schema has changed."""
         wanted = "done"
-        for chunk in began.chunks:
-            for step in ("archive", "verify", "purge"):
-                ending = self._tried(Order(step, began.run, chunk), began.since, tries=8)
-                if not ending.succeeded and not self._excused(ending, began.since):
-                    return f"{step} {chunk} of {began.run}: {ending.error} {ending.told}"
-                if not ending.succeeded:
-                    wanted = "failed"
-                    break
+        for order in _orders(began):
+            ending = self._tried(order, began.since, tries=8)
+            if not ending.succeeded and not self._excused(ending, began.since):
+                return f"{order}: {ending.error} {ending.told}"
+            if not ending.succeeded:
+                wanted = "failed"  # for good: nobody changes the schema any more
+                break
         ending = self._closed(began, tries=8)
         return None if ending.answer == wanted else f"report of {began.run}, which should be {wanted}: {ending}"
 
@@ -120,10 +120,17 @@ class Lane(Repeating):
         return Began(self.kind, ending.answer[0][0], tuple(chunk for _, chunk in ending.answer), since)
 
     def _go_through(self, began: Began) -> None:
-        for chunk in began.chunks:
-            for step in ("archive", "verify", "purge"):
-                if self.ended.is_set() or not self._tried(Order(step, began.run, chunk), began.since).succeeded:
-                    break
+        failed: set[int] = set()
+        for order in _orders(began):
+            if self.ended.is_set():
+                break
+            if order.chunk in failed:
+                continue
+            ending = self._tried(order, began.since)
+            if self._excused(ending, began.since):
+                break
+            if not ending.succeeded:
+                failed.add(order.chunk)
         self._closed(began)
 
     def _closed(self, began: Began, tries: int = _TRIES) -> Ending:
@@ -156,6 +163,13 @@ class Lane(Repeating):
         if ending.error == "StatementFailed":
             return self._owner.has_just_changed_back()
         return ending.error in _OF_ANOTHER_SCHEMA and self._owner.has_changed_since(since)
+
+
+def _orders(began: Began) -> Iterator[Order]:
+    """Give the steps of each chunk in turn."""
+    for chunk in began.chunks:
+        for step in ("archive", "verify", "purge"):
+            yield Order(step, began.run, chunk)
 
 
 def unfinished(shop: Shop) -> list[Began]:
