@@ -98,11 +98,13 @@ _OBSTACLE: Final = (
 def test_an_interrupted_step_is_made_good(rehearsal: Rehearsal, monkeypatch: pytest.MonkeyPatch) -> None:
     """One fault after the other, as far as the engine and the step know it."""
     a_cancelled_statement(rehearsal)
-    a_lock_that_is_not_given_up(rehearsal, monkeypatch)
+    with monkeypatch.context() as patch:
+        a_lock_that_is_not_given_up(rehearsal, patch)
     if rehearsal.step == "purge 1":
         a_lock_that_is_given_up_in_time(rehearsal)
     if (rehearsal.engine, rehearsal.step) not in NO_DEADLOCK:
-        a_deadlock(rehearsal, monkeypatch)
+        with monkeypatch.context() as patch:
+            a_deadlock(rehearsal, patch)
     if rehearsal.engine in SERIALIZATION:
         a_serialization_failure(rehearsal)
 
