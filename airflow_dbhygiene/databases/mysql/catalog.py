@@ -79,9 +79,14 @@ def server(session: MySqlSession) -> Server:
 
 
 def fingerprint(session: MySqlSession, table: TableName) -> str:
-    """Digest everything about the table's schema that a purge relies on."""
+    """Digest everything about the table's schema that a purge relies on.
+
+    :raises NotFound: when there is no such table
+    """
     values = {"schema": table.schema, "table": table.table}
     rows = [repr(row) for row in session.execute(catalog_sql.FINGERPRINT, values)]
+    if not rows:
+        raise _not_found(table)
     keys = [repr(replace(key, indexed=False)) for key in foreign_keys(session, table)]
     return hashlib.sha256("\n".join(rows + keys).encode()).hexdigest()
 
@@ -163,14 +168,17 @@ def _decoded(session: MySqlSession, schema: str, table: str) -> TableName:
 def _table(session: MySqlSession, name: TableName) -> dict[str, Any]:
     rows = session.execute(catalog_sql.TABLE, (name.schema, name.table))
     if not rows:
-        message = f"table {name} does not exist, or the user may not see it. Write its name as the catalogue does."
-        raise NotFound(message)
+        raise _not_found(name)
     fields = "kind engine rows data_bytes index_bytes free_bytes options partitions".split()
     table = dict(zip(fields, rows[0], strict=True))
     # Before its statistics are gathered InnoDB says 0 or 1 rows, whatever there is. An empty partition has a page, too.
     empty_bytes = _SMALLEST_PAGE * max(table["partitions"], 1)
     absurd = table["rows"] is not None and table["rows"] <= 1 and table["data_bytes"] > empty_bytes
     return table | {"row_estimate": None if table["rows"] is None or absurd else int(table["rows"])}
+
+
+def _not_found(name: TableName) -> NotFound:
+    return NotFound(f"table {name} does not exist, or the user may not see it. Write its name as the catalogue does.")
 
 
 def types_of(session: MySqlSession, table: TableName) -> dict[str, str]:
