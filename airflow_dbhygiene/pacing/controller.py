@@ -38,8 +38,8 @@ class Tempo:
     def after(self, rows: int, seconds: float, *, careful: bool = False) -> Tempo:
         """Learn from a batch: grow by half at most, shrink at once, and rest the longer the slower the server is.
 
-        A server that is at half its best speed, or above, calls for no rest but the policy's; below it, rest for more
-        than in proportion: at a quarter four times as long as the batch took, at a tenth forty times. What a batch that went
+        A server that is at half its best speed, or above, calls for no rest but the policy's; below it, for more than
+        in proportion: at a quarter four times as long as the batch took, at a tenth forty times. What a batch that went
         row by row lost, it lost to itself. A batch that the end of its object cut short, and that was quick, says
         nothing: of so few rows the time goes into all that a batch does besides.
         """

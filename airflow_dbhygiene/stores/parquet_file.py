@@ -88,11 +88,13 @@ def spooling(
 
 def _write(path: Path, schema: pa.Schema, groups: Iterator[pa.Table], compression_level: int) -> int:
     first = list(itertools.islice(groups, 1))
-    repeating = [name for group in first for name in _repeating(group)]
+    settings: dict[str, Any] = {
+        "compression": "zstd",
+        "compression_level": compression_level,
+        "use_dictionary": [name for group in first for name in _repeating(group)],
+    }
     rows = 0
-    with pq.ParquetWriter(
-        path, schema, compression="zstd", compression_level=compression_level, use_dictionary=repeating
-    ) as writer:
+    with pq.ParquetWriter(path, schema, **settings) as writer:
         for group in itertools.chain(first, groups):
             writer.write_table(group, row_group_size=group.num_rows)
             rows += group.num_rows

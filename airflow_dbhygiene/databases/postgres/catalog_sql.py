@@ -114,7 +114,7 @@ WHERE i.indrelid = %s AND i.indisprimary AND i.indisvalid
 ORDER BY k.place
 """
 
-# What orders the primary key's index, where a comparison would not be taken for it: under another name, or out of reach.
+# What orders the primary key's index where no comparison would be taken for it: under another name, or out of reach.
 OTHER_OPERATORS: Final[LiteralString] = """
 SELECT DISTINCT ON (a.attname) a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), oprname::text,
        pg_catalog.quote_ident(n.nspname)
