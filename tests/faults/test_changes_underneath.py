@@ -28,7 +28,7 @@ from airflow_dbhygiene.errors import (
 )
 from airflow_dbhygiene.policy import ColdTable
 from airflow_dbhygiene.steps.purge import purge
-from tests.faults.between import after_delete, before_batch, before_read
+from tests.faults.between import after_delete, before_batch, before_coming_back, before_read
 from tests.faults.stage import (
     ALL_ROWS,
     BATCH_ROWS,
@@ -192,7 +192,7 @@ def test_a_change_that_is_committed_in_time_is_seen(verified: Stage) -> None:
     keys, key = keys_of(verified), verified.id_at(ORDINAL)
     with verified.application() as application:
         application.execute("UPDATE flights SET dest = 'XXX' WHERE id = %s", (key,))
-        _after(0.3, application.commit, lambda: verified.perform("purge 1"))
+        verified.perform("purge 1", site=before_coming_back(verified, application.commit))
     assert verified.one("SELECT dest FROM flights WHERE id = %s", (key,)) == "XXX"
     assert _outcomes(verified) == {"drifted": 1}
     verified.perform("purge 2", "report")
@@ -204,7 +204,7 @@ def test_a_change_that_is_rolled_back_was_none(verified: Stage) -> None:
     keys, key = keys_of(verified), verified.id_at(ORDINAL)
     with verified.application() as application:
         application.execute("DELETE FROM flights WHERE id = %s", (key,))
-        _after(0.3, application.rollback, lambda: verified.perform("purge 1"))
+        verified.perform("purge 1", site=before_coming_back(verified, application.rollback))
     assert verified.figures(1)["purged"] == CHUNK_ROWS
     assert verified.one("SELECT sum(locked)::int FROM dbhygiene.batch") == 1
     verified.perform("purge 2", "report")
@@ -596,16 +596,6 @@ def _disturb_purge(verified: Stage, statement: str, moment: str, expected: type[
         purge(before_batch(verified, number, lambda: verified.execute(statement)), RUN, 1)
     assert_ledger_adds_up(verified)
     return (number - 1) * BATCH_ROWS
-
-
-def _after(seconds: float, event: Callable[[], object], act: Callable[[], object]) -> None:
-    """Let something happen some time after an act has begun."""
-    timer = threading.Timer(seconds, event)
-    timer.start()
-    try:
-        act()
-    finally:
-        timer.join()
 
 
 def _outcomes(stage: Stage) -> dict[str, int]:
