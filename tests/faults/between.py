@@ -23,9 +23,9 @@ def after_delete(stage: Stage, number: int, event: Event, site: Site | None = No
     return _on_call(site or stage.site(), "delete", number, event, after=True)
 
 
-def before_coming_back(stage: Stage, event: Event) -> Site:
-    """Give a site where an event takes place as the purge comes back to rows that one careful batch found locked."""
-    return _on_call(stage.site(), "delete_carefully", 2, event, after=False)
+def before_careful_delete(stage: Stage, event: Event) -> Site:
+    """Give a site where an event takes place as the purge turns to matching row by row."""
+    return _on_call(stage.site(), "delete_carefully", 1, event, after=False)
 
 
 def before_read(stage: Stage, event: Event) -> Site:
