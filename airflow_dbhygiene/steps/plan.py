@@ -237,7 +237,7 @@ def without_held(session: Any, policy: Policy, predicate: str) -> str:
 
 def _refusals(draft: _Draft, expected: int) -> Iterator[str]:
     policy, facts, selection = draft.policy, draft.facts, draft.selection
-    total, guard = max(facts.row_estimate or 0, 1), policy.guard
+    total, guard = max(facts.row_estimate or 0, expected, 1), policy.guard  # the estimate may be behind
     if expected / total > guard.max_fraction:
         yield (
             f"{expected:,} of about {total:,} rows are stale, more than guard.max_fraction {guard.max_fraction:g}: "

@@ -324,6 +324,17 @@ def test_the_share_counts_rows_beyond_the_cut(job: Job) -> None:
     refuse(job, "rows are stale, more than guard.max_fraction", guard=Guard(max_fraction=0.1, max_rows=500))
 
 
+def test_an_estimate_that_is_behind_stops_no_run_that_may_take_all(job: Job) -> None:
+    """There are as many rows as are stale, at least; a smaller share is refused as ever."""
+    job.execute("CREATE TABLE few (LIKE events INCLUDING ALL)")
+    oldest = "INSERT INTO few SELECT * FROM events ORDER BY at, id LIMIT {} OFFSET {}"
+    job.execute(oldest.format(3, 0))
+    job.execute("ANALYZE few")
+    job.execute(oldest.format(2, 3))
+    refuse(job, "5 of about 5 rows are stale", table="public.few", guard=Guard(max_fraction=0.9))
+    assert len(job.plan(job.policy(table="public.few", guard=Guard(max_fraction=1))).chunks) == 1
+
+
 def test_a_cutoff_in_the_future_is_refused(job: Job) -> None:
     """The database's own clock counts."""
     before = state(job)
