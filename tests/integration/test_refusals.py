@@ -67,6 +67,13 @@ def test_a_key_whose_operators_are_out_of_reach(job: Job) -> None:
     assert job.run(job.policy())["rows_purged"] == STALE_EVENTS
 
 
+def test_a_key_that_is_ordered_by_operators_of_another_name(job: Job) -> None:
+    """An index orders hstore by #<#, and there is no < that a walk could follow."""
+    job.execute("CREATE EXTENSION hstore; ALTER TABLE events ADD tags hstore NOT NULL DEFAULT ''")
+    job.execute("ALTER TABLE events DROP CONSTRAINT events_pkey, ADD PRIMARY KEY (id, tags)")
+    refuse(job, r"key column tags is hstore, which is ordered by #<#")
+
+
 # Kinds of relations
 
 
