@@ -55,7 +55,8 @@ class Owner(Repeating):
         self._table = f"{shop.namespace}.{kind}"
         self._record = record
         self._random = random.Random(f"{seed}/owner of {kind}")  # noqa: S311 - it is to be repeated
-        self._changes = changes(shop)
+        # A cold table keeps the values of a dropped column: every plan is refused until a person decides about them.
+        self._changes = [change for change in changes(shop) if kind != "cold" or change.done != "add"]
         self._truncations = 0
         self._children: dict[int, int] = {}
         self.cascaded: set[int] = set()
