@@ -185,7 +185,7 @@ class Database(Protocol):
         """Read the table's facts, refusals and warnings from the catalogue."""
 
     def fingerprint(self, session: Any, table: TableName, /) -> str:
-        """Digest everything about the table's schema that a purge relies on."""
+        """Digest everything about the table's schema that a purge relies on; refuse a table that is not there."""
 
     def referenced(self, session: Any, selection: Selection, /) -> Iterator[str]:
         """Name the foreign keys whose rows point at stale ones."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 
 from airflow_dbhygiene.databases.protocol import Span
-from airflow_dbhygiene.errors import SchemaChanged, StatementTimedOut
+from airflow_dbhygiene.errors import StatementTimedOut
 from airflow_dbhygiene.ledger import Chunk, Ledger, ObjectReceipt, Run
 from airflow_dbhygiene.ledger.moves import ARCHIVED, DAMAGED, PLANNED
 from airflow_dbhygiene.ledger.objects import Objects
@@ -22,6 +22,7 @@ from airflow_dbhygiene.steps.ahead import ahead
 from airflow_dbhygiene.steps.discard import discard_losers
 from airflow_dbhygiene.steps.mask import masked, masked_schema
 from airflow_dbhygiene.steps.plan import check_server
+from airflow_dbhygiene.steps.schema import check_schema, telling_changes
 from airflow_dbhygiene.steps.site import Progress
 from airflow_dbhygiene.stores.protocol import Written
 from airflow_dbhygiene.version import VERSION
@@ -79,21 +80,10 @@ def archive(site: Site, run_id: str, number: int) -> int:
         check_schema(site, session, run)
     progress = Progress(site.tell, f"archive {chunk.label}", chunk.planned_rows)
     attempt = _Attempt(site, site.store_of(run.policy), run, chunk, progress)
-    rows = _claim(attempt, _write(attempt))
+    with telling_changes(site, run):
+        receipts = _write(attempt)
+    rows = _claim(attempt, receipts)
     return _give_up(attempt) if rows is None else rows
-
-
-def check_schema(site: Site, session: Any, run: Run) -> None:
-    """Refuse to go on when anything about the table's schema has changed since the plan.
-
-    :raises SchemaChanged: naming the table
-    """
-    if site.database.fingerprint(session, run.selection.table) != run.fingerprint:
-        message = (
-            f"table {run.selection.table} has changed since run {run.run_id} was planned (columns, types, triggers, "
-            f"rules, policies or foreign keys): its archive might not be what is deleted. Start a new run."
-        )
-        raise SchemaChanged(message)
 
 
 def folder_of(run: Run) -> str:

@@ -14,8 +14,8 @@ from airflow_dbhygiene.ledger.moves import PURGED, PURGING, VERIFIED
 from airflow_dbhygiene.ledger.objects import Objects
 from airflow_dbhygiene.pacing.pacer import Pacer
 from airflow_dbhygiene.pacing.replicas import Replica, following
-from airflow_dbhygiene.steps.archive import check_schema
 from airflow_dbhygiene.steps.doomed import Doomed, doomed
+from airflow_dbhygiene.steps.schema import check_schema, telling_changes
 from airflow_dbhygiene.steps.site import Progress
 from airflow_dbhygiene.steps.unarchived import purge_unarchived
 from airflow_dbhygiene.steps.verify import marking_damage, opened
@@ -48,7 +48,7 @@ def purge(site: Site, run_id: str, number: int) -> Chunk:
         if chunk.state == PURGED:
             site.tell(f"{chunk.label} is purged already.")
             return chunk
-        with following(run.policy.pace, site.open_database) as replicas:
+        with following(run.policy.pace, site.open_database) as replicas, telling_changes(site, run):
             work = _work(site, session, run, chunk, replicas)
             return _purge_archived(work) if run.policy.archives else purge_unarchived(work)
 

@@ -14,7 +14,7 @@ from airflow_dbhygiene.errors import IllegalMove, RowsLocked, StatementTimedOut
 from airflow_dbhygiene.ledger import Chunk, Ledger
 from airflow_dbhygiene.ledger.discards import Discards
 from airflow_dbhygiene.ledger.moves import PLANNED, PURGED, PURGING
-from airflow_dbhygiene.steps.archive import check_schema
+from airflow_dbhygiene.steps.schema import check_schema
 
 if TYPE_CHECKING:
     from airflow_dbhygiene.databases.protocol import Bound, Span

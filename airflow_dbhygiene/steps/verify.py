@@ -13,9 +13,9 @@ from airflow_dbhygiene.errors import ArchiveDamaged, IllegalMove
 from airflow_dbhygiene.ledger import Chunk, Ledger, ObjectReceipt, Run
 from airflow_dbhygiene.ledger.moves import ARCHIVED, DAMAGED, PLANNED, VERIFIED
 from airflow_dbhygiene.ledger.objects import Objects
-from airflow_dbhygiene.steps.archive import check_schema
 from airflow_dbhygiene.steps.mask import unmasked
 from airflow_dbhygiene.steps.plan import check_server
+from airflow_dbhygiene.steps.schema import check_schema, telling_changes
 from airflow_dbhygiene.steps.site import Progress
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def verify(site: Site, run_id: str, number: int) -> int:
             return 0
         check_server(site, session, run)
         check_schema(site, session, run)
-        with marking_damage(site, chunk):
+        with marking_damage(site, chunk), telling_changes(site, run):
             compared = _verify_objects(site, session, run, chunk)
             check_schema(site, session, run)
             _protect_objects(site, session, run, chunk)

@@ -41,6 +41,9 @@ def refused(job: MySqlJob, because: str, **changes: Any) -> None:
         (["ALTER TABLE events ENGINE=MyISAM"], "engine is MyISAM"),
         (["CREATE TRIGGER t AFTER DELETE ON events FOR EACH ROW SET @gone = 1"], "trigger t fires on DELETE"),
         (["ALTER TABLE events ADD _dbhygiene_version int"], "row versions"),
+        (["ALTER TABLE events ADD mood enum('😀', 'x')"], r"column mood has type enum\('\?','x'\).* Use other labels"),
+        (["ALTER TABLE events ADD moods set('é😀')"], "column moods .* Use other labels"),
+        (["ALTER TABLE events ADD answer enum('', 'x')"], "column answer .* cannot be archived exactly"),
         (
             [
                 "ALTER TABLE events ADD k varchar(20) NOT NULL DEFAULT ''",

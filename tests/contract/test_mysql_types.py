@@ -236,6 +236,7 @@ KEYS = {
     "decimal(30,10)": ("1.5", "-3", "1234567890123456789.0123456789"),
     "varchar(20)": ("'a'", "'B'", "'ç'", "'z z'", "''"),
     "varchar(20) CHARACTER SET latin1": ("'a'", "'é'", "'Z'"),
+    "varchar(20) CHARACTER SET latin1 COLLATE latin1_german2_ci": ("'a'", "'é'", "'Z'"),
     "char(5) COLLATE utf8mb4_bin": ("'A'", "'a'", "'b'"),
     "varbinary(10)": ("X'00'", "X'FF22'", "''"),
     "datetime(6)": ("'2013-01-01 00:00:00.000001'", "'2013-01-01'"),

@@ -1,4 +1,4 @@
-"""Something happens in the midst of a purge: before its n-th batch, or right after a batch has deleted."""
+"""Something happens in the midst of a step: before a purge's n-th batch, or right after a batch has deleted."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ def after_delete(stage: Stage, number: int, event: Event, site: Site | None = No
 def before_careful_delete(stage: Stage, event: Event) -> Site:
     """Give a site where an event takes place as the purge turns to matching row by row."""
     return _on_call(stage.site(), "delete_carefully", 1, event, after=False)
+
+
+def before_read(stage: Stage, event: Event) -> Site:
+    """Give a site where an event takes place after all checks of an archive task, and before it reads a row."""
+    return _on_call(stage.site(), "read", 1, event, after=False)
 
 
 def _on_call(site: Site, name: str, number: int, event: Event, *, after: bool) -> Site:

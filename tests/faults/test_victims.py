@@ -5,17 +5,16 @@ docs/operations.md states the bounds that are asserted here.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from airflow_dbhygiene.errors import HygieneError, Transient
+from airflow_dbhygiene.errors import Transient
 from airflow_dbhygiene.steps.archive import archive
 from airflow_dbhygiene.steps.plan import make_plan, record_plan
 from airflow_dbhygiene.steps.purge import purge
@@ -23,6 +22,7 @@ from airflow_dbhygiene.steps.verify import verify
 from tests.conftest import MySqlByFlavour
 from tests.faults.share import SEED
 from tests.servers.postgres import PostgresServer
+from tests.soak.repeating import Repeating
 from tests.soak.shop import KINDS, Folder, Shop, window_of
 from tests.soak.traffic import VICTIMS, Writer, writing
 
@@ -53,33 +53,19 @@ def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shop]:
         server.drop_database(name)
 
 
-class Purging(threading.Thread):
+class Purging(Repeating):
     """Runs a policy again and again."""
 
     def __init__(self, shop: Shop, kind: str) -> None:
-        super().__init__(daemon=True)
+        super().__init__(f"purging {kind}")
         self.rows = 0
-        self.errors: list[HygieneError] = []
         self._shop = shop
         self._kind = kind
-        self._ended = threading.Event()
 
-    def stop(self) -> None:
-        """Let it end with the step under way."""
-        self._ended.set()
-
-    def run(self) -> None:
-        """Run after run."""
-        number = 0
-        while not self._ended.is_set():
-            number += 1
-            try:
-                self._run(number)
-            except Transient:
-                continue
-            except HygieneError as error:
-                self.errors.append(error)
-                return
+    def turn(self, number: int) -> None:
+        """Run it once more."""
+        with suppress(Transient):
+            self._run(number)
 
     def _run(self, number: int) -> None:
         policy = self._shop.policy(self._kind)
@@ -87,7 +73,7 @@ class Purging(threading.Thread):
         site = self._shop.site()
         plan = make_plan(site, policy, window_of(policy), {"dag": self._kind, "dag_run": str(number)})
         for ticket in record_plan(site, plan):
-            if self._ended.is_set():
+            if self.ended.is_set():
                 return
             archive(self._shop.site(), ticket.run, ticket.chunk)
             verify(self._shop.site(), ticket.run, ticket.chunk)
@@ -124,7 +110,7 @@ def test_the_application_is_hardly_ever_a_victim(shop: Shop) -> None:
             time.sleep(SECONDS)
         found = counted(writers) - before
     assert [writer.error for writer in writers if writer.error] == []
-    assert [thread.errors for thread in threads if thread.errors] == []
+    assert [thread.error for thread in threads if thread.error] == []
     rows = {kind: thread.rows for kind, thread in zip(KINDS, threads, strict=True)}
     victims = {name: found[name] for name in VICTIMS if found[name]}
     transactions = sum(found.values())

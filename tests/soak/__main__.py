@@ -11,7 +11,8 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any, Final
 
@@ -21,7 +22,8 @@ from tests.servers.proxy import FaultProxy
 from tests.servers.s3 import S3Server
 from tests.soak.audit import Account, accounts
 from tests.soak.faults import Chaos
-from tests.soak.runs import Lane, Record, unfinished
+from tests.soak.runs import Began, Lane, Record, unfinished
+from tests.soak.schema import Owner
 from tests.soak.shop import KINDS, Bucket, Shop
 from tests.soak.traffic import VICTIMS, Writer
 from tests.soak.workers import forge
@@ -29,6 +31,7 @@ from tests.soak.workers import forge
 _WRITERS: Final = 2
 _LANES: Final = {"parquet": 2, "cold": 2, "discard": 1}
 """How many runs of each policy go side by side."""
+_MOST_LAST_RUNS: Final = 20
 
 
 class Soak:
@@ -50,13 +53,14 @@ class Soak:
             kind: [Writer(self.shop, kind, next(numbers), f"{seed}/{engine}") for _ in range(_WRITERS)]
             for kind in KINDS
         }
+        self.owners = [Owner(self.shop, kind, f"{seed}/{engine}", self.record) for kind in KINDS]
         context = forge()
         self.lanes = [
-            Lane(context, rough, f"{kind} {number}", f"{seed}/{engine}", self.record)
-            for kind in KINDS
-            for number in range(_LANES[kind])
+            Lane(context, rough, owner, number, f"{seed}/{engine}", self.record)
+            for owner in self.owners
+            for number in range(_LANES[owner.kind])
         ]
-        self.chaos = Chaos(self.shop, server, way, way_to_store, f"{seed}/{engine}", self.record)
+        self.chaos = Chaos(self.shop, server, way, way_to_store, self.owners, f"{seed}/{engine}", self.record)
 
     def begin(self) -> None:
         """Start the traffic, and runs once there is something to take."""
@@ -65,8 +69,8 @@ class Soak:
         time.sleep(2)
         for kind in KINDS:
             self.shop.analyze(kind)
-        for lane in self.lanes:
-            lane.start()
+        for each in (*self.lanes, *self.owners):
+            each.start()
 
     def analyze(self) -> None:
         """Let the server know how large the tables are."""
@@ -75,30 +79,44 @@ class Soak:
                 self.shop.analyze(kind)
 
     def come_to_rest(self) -> None:
-        """End traffic and faults, and finish every run that was ever planned."""
+        """End traffic and faults."""
         self.chaos.calm_down()
         for lane in self.lanes:
-            lane.stop()
             lane.rough = False
-        for writer in self._all_writers():
-            writer.stop()
-        for each in (*self._all_writers(), *self.lanes):
+        threads = (*self._all_writers(), *self.lanes, *self.owners)
+        for each in threads:
+            each.stop()
+        for each in threads:
             each.join(120)
-            if each.is_alive():
-                self.record.wrong.append(f"{each.name} does not end")
-        self.record.wrong += [f"{writer.name}: {writer.error!r}" for writer in self._all_writers() if writer.error]
+            if each.is_alive() or each.error:
+                self.record.wrong.append(f"{each.name} {f'ended by {each.error!r}' if each.error else 'does not end'}")
         time.sleep(1)  # twins end
+
+    def finish(self) -> None:
+        """Finish every run that was ever planned, and take what is left."""
         self.analyze()
-        for lane in {lane.kind: lane for lane in self.lanes}.values():
-            lane.plan("the last")
         by_kind = {lane.kind: lane for lane in self.lanes}
-        for began in unfinished(self.shop):
+        self._finish(by_kind, unfinished(self.shop))
+        for lane in by_kind.values():
+            self._take_what_is_left(lane, by_kind)
+        print(f"{self.engine}: all runs are at their end", flush=True)
+
+    def _finish(self, by_kind: dict[str, Lane], runs: Iterable[Began]) -> None:
+        for began in runs:
             if fault := by_kind[began.kind].finish(began):
                 self.record.wrong.append(fault)
 
+    def _take_what_is_left(self, lane: Lane, by_kind: dict[str, Lane]) -> None:
+        """Run until nothing is stale: what stopped earlier runs is over."""
+        for number in range(_MOST_LAST_RUNS):
+            if not (began := lane.plan(f"the last, {number}")):
+                return
+            self._finish(by_kind, [began])
+        self.record.wrong.append(f"{lane.kind} has stale rows left after {_MOST_LAST_RUNS} runs")
+
     def audit(self) -> list[Account]:
         """Account for every row."""
-        return list(accounts(self.shop, self.writers, self.chaos.holds))
+        return list(accounts(self.shop, self.writers, self.owners, self.chaos.holds))
 
     def _all_writers(self) -> list[Writer]:
         return [writer for writers in self.writers.values() for writer in writers]
@@ -116,6 +134,7 @@ class Soak:
             ("traffic", traffic),
             ("steps", self.record.steps),
             ("faults", self.record.faults),
+            ("schema", self.record.schema),
             ("refusals", self.record.refusals),
         ):
             yield f"  {title}: " + ", ".join(f"{name} {count:,}" for name, count in sorted(counter.items()))
@@ -159,7 +178,8 @@ def main() -> int:
         _rage(soaks, time.monotonic() + minutes * 60)
         for soak in soaks:
             soak.come_to_rest()
-            print(f"{soak.engine}: all runs are at their end", flush=True)
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(Soak.finish, soaks))
         lines = [line for soak in soaks for line in soak.summary(soak.audit())]
         print("\n".join(lines), flush=True)
         faults = sum(soak.faults for soak in soaks)

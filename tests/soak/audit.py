@@ -6,7 +6,8 @@ import datetime as dt
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from airflow_dbhygiene.steps.restore import Wish, restore
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from tests.soak.faults import Hold
+    from tests.soak.lives import Life
+    from tests.soak.schema import Owner
     from tests.soak.shop import Shop
-    from tests.soak.traffic import Life, Writer
+    from tests.soak.traffic import Writer
 
 Row = tuple[object, ...]
 
@@ -32,18 +35,22 @@ class Account:
     faults: list[str] = field(default_factory=list)
 
 
-def accounts(shop: Shop, writers: dict[str, list[Writer]], holds: list[Hold]) -> Iterator[Account]:
+def accounts(shop: Shop, writers: dict[str, list[Writer]], owners: list[Owner], holds: list[Hold]) -> Iterator[Account]:
     """Account for each table in turn."""
-    for kind in KINDS:
+    for kind, owner in zip(KINDS, owners, strict=True):
         lives = {number: life for writer in writers[kind] for number, life in writer.lives.items()}
+        truncated = {number for (number,) in shop.query("SELECT life FROM truncated WHERE kind = %s", (kind,))}
+        lives.update({number: replace(lives[number], deleted=True) for number in truncated & lives.keys()})
         account = Account(kind)
         hot = {row[2]: row for row in _rows(shop, kind)}
         account.faults += _wrong_in_table(lives, hot)
+        account.faults += _wrong_triggers(shop, owner, lives)
         gone = {number: life for number, life in lives.items() if not life.deleted and number not in hot}
         account.counts.update(
             inserted=len(lives),
             updated=sum(writer.rows_updated for writer in writers[kind]),
             deleted=sum(life.deleted for life in lives.values()),
+            truncated=len(truncated),
             purged=len(gone),
             left=len(hot),
         )
@@ -71,6 +78,15 @@ def _wrong_in_table(lives: dict[int, Life], hot: dict[Any, Row]) -> Iterator[str
             yield f"row {row} was deleted by the application, and is there again"
         elif life.row != row:
             yield f"row {row} is not as the application left it: {life.row}"
+
+
+def _wrong_triggers(shop: Shop, owner: Owner, lives: dict[int, Life]) -> Iterator[str]:
+    """What a trigger saw go, and what a cascade took along, went with a row that the application deleted."""
+    seen = {number for (number,) in shop.query("SELECT life FROM seen_gone")} & lives.keys()
+    for what, numbers in (("a trigger has seen it go", seen), ("a child went with it", owner.cascaded)):
+        for number in numbers:
+            if not lives[number].deleted:
+                yield f"row {lives[number].row} was not deleted by the application, and {what}"
 
 
 def _wrong_archive(shop: Shop, kind: str, gone: dict[int, Life]) -> Iterator[str]:
@@ -107,8 +123,10 @@ def _archived(shop: Shop, kind: str) -> Iterator[Row]:
 
 def _tuples(batch: pa.RecordBatch) -> Iterator[Row]:
     columns = {name: batch.column(name).to_pylist() for name in COLUMNS}
-    # A cold table on PostgreSQL gives moments as text.
+    # A cold table on PostgreSQL gives moments as text; the table's owner changes types.
     columns["at"] = [dt.datetime.fromisoformat(each) if isinstance(each, str) else each for each in columns["at"]]
+    columns["places"] = [int(each) for each in columns["places"]]
+    columns["amount"] = [Decimal(each) for each in columns["amount"]]
     return zip(*(map(_plain, values) for values in columns.values()), strict=True)
 
 

@@ -11,13 +11,13 @@ from airflow_dbhygiene.errors import Transient
 from airflow_dbhygiene.steps.hold import HoldWish, place_hold, release_hold
 from airflow_dbhygiene.steps.pause import pause, resume
 from tests.servers.proxy import Flow
-from tests.soak.shop import KINDS
 
 if TYPE_CHECKING:
     from tests.servers.mysql import MySqlServer
     from tests.servers.postgres import PostgresServer
     from tests.servers.proxy import FaultProxy
     from tests.soak.runs import Record
+    from tests.soak.schema import Owner
     from tests.soak.shop import Shop
 
 _RESTARTS: Final = (25.0, 60.0)
@@ -27,9 +27,10 @@ _RESTARTS: Final = (25.0, 60.0)
 class Hold:
     """A hold, and the rows that were under it when it was placed."""
 
-    def __init__(self, shop: Shop, kind: str, number: int, remainder: int) -> None:
+    def __init__(self, shop: Shop, owner: Owner, number: int, remainder: int) -> None:
         self.name = f"case {number}"
-        self.kind = kind
+        self.kind = kind = owner.kind
+        self.owner = owner
         self._shop = shop
         self._where = f"id % 13 = {remainder}"
         wish = HoldWish(f"{shop.namespace}.{kind}", "case 4711", "legal", where=self._where, hold_id=self.name)
@@ -55,6 +56,7 @@ class Chaos:
         server: PostgresServer | MySqlServer,
         way: FaultProxy,
         way_to_store: FaultProxy,
+        owners: list[Owner],
         seed: str,
         record: Record,
     ) -> None:
@@ -63,6 +65,7 @@ class Chaos:
         self._server = server
         self._way = way
         self._way_to_store = way_to_store
+        self._owners = owners
         self._record = record
         self._random = random.Random(f"{seed}/chaos")  # noqa: S311 - it is to be repeated
         self._open_holds: list[Hold] = []
@@ -139,18 +142,25 @@ class Chaos:
         self._heal_at[self._way_to_store] = time.monotonic() + self._random.random() * 2
 
     def _hold(self) -> None:
-        if len(self._open_holds) > 2:
+        owner, remainder = self._random.choice(self._owners), self._random.randrange(13)
+        if len(self._open_holds) > 2 or not owner.names.acquire(blocking=False):
             return
-        self._way.heal()  # placing waits for batches under way, and nobody but this thread would let them go on
-        hold = Hold(self._shop, self._random.choice(KINDS), len(self.holds), self._random.randrange(13))
+        try:
+            self._way.heal()  # placing waits for batches under way, and nobody but this thread would let them go on
+            hold = Hold(self._shop, owner, len(self.holds), remainder)
+        finally:
+            owner.names.release()
         self.holds.append(hold)
         self._open_holds.append(hold)
 
     def _release(self) -> None:
-        if self._open_holds:
-            hold = self._open_holds[0]
+        if not self._open_holds or not (hold := self._open_holds[0]).owner.names.acquire(blocking=False):
+            return
+        try:
             hold.release()
-            self._open_holds.remove(hold)
+        finally:
+            hold.owner.names.release()
+        self._open_holds.remove(hold)
 
     def _pause(self) -> None:
         if not self._paused_until:

@@ -25,8 +25,12 @@ from airflow_dbhygiene.stores.protocol import Store
 KINDS: Final = ("parquet", "cold", "discard")
 """The tables, named after what becomes of their stale rows."""
 
-COLUMNS: Final = ("id", "at", "life", "stamp", "note")
+COLUMNS: Final = ("id", "at", "life", "stamp", "note", "places", "amount")
 """``life`` tells a row from others that had its key before; each version of it has a ``stamp`` of its own."""
+
+
+PLACES: Final = 10
+"""There are so many places that a row may point at."""
 
 
 class Archive(Protocol):
@@ -113,10 +117,14 @@ class Shop:
         name = "cold" if self.engine == "postgresql" else "cold CHARACTER SET utf8mb4"
         self.query(f"CREATE {'SCHEMA' if self.engine == 'postgresql' else 'DATABASE'} {name}")
         self.query("CREATE TABLE journal (writer int, entry bigint, PRIMARY KEY (writer, entry))")
+        self.query("CREATE TABLE place (place integer PRIMARY KEY)")
+        self.query(f"INSERT INTO place VALUES {', '.join(f'({number})' for number in range(PLACES))}")
+        self.query("CREATE TABLE truncated (kind varchar(10), number integer, life bigint)")
+        self.query("CREATE TABLE seen_gone (life bigint)")
         for kind in KINDS:
             self.query(
                 f"CREATE TABLE {kind} (id bigint PRIMARY KEY, at {moment} NOT NULL, life bigint NOT NULL,"
-                " stamp bigint NOT NULL, note varchar(60))"
+                " stamp bigint NOT NULL, note varchar(60), places integer, amount numeric(10,2))"
             )
             self.query(f"CREATE INDEX {kind}_at_id ON {kind} (at, id)")
 

@@ -94,12 +94,13 @@ def _work(shop: Shop, order: Order, sending: Connection, whereabouts: str) -> No
     logging.disable()  # drivers tell of each connection that breaks
     with Path(whereabouts).open("w") as file:
         faulthandler.dump_traceback_later(_MOST_SECONDS - 5, file=file)
-        sending.send(_ending(shop, order))
+        sending.send(done_here(shop, order))
         faulthandler.cancel_dump_traceback_later()
     sending.close()
 
 
-def _ending(shop: Shop, order: Order) -> Ending:
+def done_here(shop: Shop, order: Order) -> Ending:
+    """Do a step, and tell how it ended."""
     try:
         return Ending(answer=_answer(shop, order))
     except HygieneError as error:

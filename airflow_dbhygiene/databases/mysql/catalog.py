@@ -9,7 +9,16 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_dbhygiene.databases.mysql import catalog_sql, privileges
-from airflow_dbhygiene.databases.mysql.types import BYTES, FLOATS, LABELS, MOMENTS, SHAPES, form_of, kind_of
+from airflow_dbhygiene.databases.mysql.types import (
+    BYTES,
+    FLOATS,
+    LABELS,
+    MOMENTS,
+    SHAPES,
+    character_set,
+    form_of,
+    kind_of,
+)
 from airflow_dbhygiene.databases.mysql.writing import listed, spelled
 from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Column, Facts, Server
 from airflow_dbhygiene.errors import NotFound, ReadOnlyServer
@@ -70,9 +79,14 @@ def server(session: MySqlSession) -> Server:
 
 
 def fingerprint(session: MySqlSession, table: TableName) -> str:
-    """Digest everything about the table's schema that a purge relies on."""
+    """Digest everything about the table's schema that a purge relies on.
+
+    :raises NotFound: when there is no such table
+    """
     values = {"schema": table.schema, "table": table.table}
     rows = [repr(row) for row in session.execute(catalog_sql.FINGERPRINT, values)]
+    if not rows:
+        raise _not_found(table)
     keys = [repr(replace(key, indexed=False)) for key in foreign_keys(session, table)]
     return hashlib.sha256("\n".join(rows + keys).encode()).hexdigest()
 
@@ -154,14 +168,17 @@ def _decoded(session: MySqlSession, schema: str, table: str) -> TableName:
 def _table(session: MySqlSession, name: TableName) -> dict[str, Any]:
     rows = session.execute(catalog_sql.TABLE, (name.schema, name.table))
     if not rows:
-        message = f"table {name} does not exist, or the user may not see it. Write its name as the catalogue does."
-        raise NotFound(message)
+        raise _not_found(name)
     fields = "kind engine rows data_bytes index_bytes free_bytes options partitions".split()
     table = dict(zip(fields, rows[0], strict=True))
     # Before its statistics are gathered InnoDB says 0 or 1 rows, whatever there is. An empty partition has a page, too.
     empty_bytes = _SMALLEST_PAGE * max(table["partitions"], 1)
     absurd = table["rows"] is not None and table["rows"] <= 1 and table["data_bytes"] > empty_bytes
     return table | {"row_estimate": None if table["rows"] is None or absurd else int(table["rows"])}
+
+
+def _not_found(name: TableName) -> NotFound:
+    return NotFound(f"table {name} does not exist, or the user may not see it. Write its name as the catalogue does.")
 
 
 def types_of(session: MySqlSession, table: TableName) -> dict[str, str]:
@@ -181,9 +198,19 @@ def _columns(session: MySqlSession, policy: Policy) -> tuple[tuple[Column, ...],
         form = form_of(column)
         if form is None or (kind_of(column) == "enum" and re.search(r"\((.*,)?''[,)]", column.type)):
             refusals.append(f"column {column_name} has type {column.type}, whose values cannot be archived exactly.")
+        elif _hides_labels(column):
+            refusals.append(
+                f"column {column_name} has type {column.type}: a ? there may stand for any character beyond U+FFFF, "
+                f"which the catalogue cannot show, so that no such column can be made anew. Use other labels."
+            )
         odd_values = kind_of(column) in MOMENTS and isinstance(policy.archive, ColdTable)  # the zero date
         columns.append(replace(column, form="text" if odd_values or column_name in as_text else form or "text"))
     return tuple(columns), tuple(refusals)
+
+
+def _hides_labels(column: Column) -> bool:
+    """Tell whether a label may be another than the catalogue says, which itself holds three-byte characters only."""
+    return kind_of(column) in LABELS and character_set(column) == "utf8mb4" and "?" in column.type
 
 
 def spelled_type(spelling: str, charset: str | None, collation: str | None) -> str:

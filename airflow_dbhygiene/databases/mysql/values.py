@@ -85,7 +85,8 @@ def _writer(column: Column) -> Callable[[str], str]:
     if kind in NUMBERS:
         return lambda text: _checked(column, _NUMBER, text)
     if charset in ONE_TO_ONE:
-        return lambda text: f"CONVERT({literal(text)} USING {charset})"
+        collation = column.type.rpartition(" COLLATE ")[2]  # unlike a literal, CONVERT brings a collation of its own
+        return lambda text: f"CONVERT({literal(text)} USING {charset}) COLLATE {collation}"
     # In another character set than the column's a comparison might not use its index, nor find its value.
     return (lambda text: f"_{charset} {octets(text.encode())}") if kind in CHARACTERS else literal
 

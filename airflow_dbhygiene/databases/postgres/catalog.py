@@ -57,8 +57,13 @@ def quoted(session: PostgresSession, table: TableName) -> str:
 
 
 def fingerprint(session: PostgresSession, table: TableName) -> str:
-    """Digest everything about the table's schema that a purge relies on."""
+    """Digest everything about the table's schema that a purge relies on.
+
+    :raises NotFound: when there is no such table
+    """
     rows = session.execute(catalog_sql.FINGERPRINT, {"schema": table.schema, "table": table.table})
+    if not rows:
+        raise _not_found(table)
     return hashlib.sha256("\n".join(str(row[0]) for row in rows).encode()).hexdigest()
 
 
@@ -100,12 +105,15 @@ def table_row(session: PostgresSession, name: TableName) -> dict[str, Any]:
     """
     rows = session.execute(catalog_sql.TABLE, {"schema": name.schema, "table": name.table})
     if not rows:
-        message = (
-            f"table {name} does not exist, or the role may not see its schema. Names are not folded to lower case."
-        )
-        raise NotFound(message)
+        raise _not_found(name)
     fields = "oid kind persistence heap row_security tuples row_estimate table_bytes encoding all_leaves_heap".split()
     return dict(zip(fields, rows[0], strict=True))
+
+
+def _not_found(name: TableName) -> NotFound:
+    return NotFound(
+        f"table {name} does not exist, or the role may not see its schema. Names are not folded to lower case."
+    )
 
 
 def _columns(session: PostgresSession, oid: int, policy: Policy) -> tuple[tuple[Column, ...], tuple[str, ...]]:

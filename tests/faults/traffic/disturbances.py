@@ -162,7 +162,7 @@ class Disturbances:
         return column != "id" and self.oracle.live[key][column] == value
 
     def _truncate(self) -> None:
-        if "meals" in self.undo:
+        if "child" in self.undo:
             return
         if self.application.alter("truncate"):
             self.oracle.live.clear()
@@ -192,7 +192,7 @@ class Disturbances:
         return done
 
     def _widen(self) -> None:
-        if not self._without and self.application.alter("widen"):
+        if not self._without and self.application.alter("retype", column="places", type="bigint"):
             self._places = "bigint"
             self._altered(done=True)
 
@@ -213,7 +213,7 @@ class Disturbances:
 
 
 _INSERTS: Final = ("insert fresh", "insert late", "insert again")
-_UNDO: Final = {"trigger": "no trigger", "meals": "no meals", "hide": "show", "no index": "index"}
+_UNDO: Final = {"trigger": "no trigger", "child": "no child", "hide": "show", "no index": "index"}
 ROW_ACTIONS: Final = (*_INSERTS, "freshen", "make stale", "note", "touch", "void", "another key", "delete")
 SCHEMA_ACTIONS: Final = (*_UNDO, "truncate", "rename", "drop", "add", "widen")
 

@@ -15,6 +15,7 @@ import psycopg
 from airflow_dbhygiene.databases.mysql import MySqlDatabase
 from airflow_dbhygiene.databases.postgres import PostgresDatabase
 from airflow_dbhygiene.databases.protocol import Database
+from tests.faults.traffic.ddl import spelled
 from tests.servers.mysql import MySqlServer
 from tests.servers.postgres import PostgresServer
 
@@ -61,9 +62,6 @@ class Shop(Protocol):
     def reset(self) -> None:
         """Begin anew: the first rows, an empty ledger, no cold tables."""
 
-    def ddl(self, change: str, **names: str) -> Sequence[str]:
-        """Spell a change of the schema."""
-
 
 class Application:
     """Runs statements of an application, each in a transaction of its own."""
@@ -106,7 +104,7 @@ class Application:
 
     def alter(self, change: str, **names: str) -> bool:
         """Change the schema; False when the statement had to give way to a lock."""
-        statements = self.shop.ddl(change, **names)
+        statements = spelled(self.shop.engine, change, self.shop.table, **names)
         done = [self.change(statement) is not None for statement in statements]
         return all(done)
 
@@ -114,20 +112,6 @@ class Application:
         """Let go."""
         with contextlib.suppress(psycopg.Error, MySQLdb.Error):
             self._connection.close()
-
-
-_DDL: Final = {
-    "add": "ALTER TABLE {table} ADD COLUMN {column} varchar(20) DEFAULT 'late'",
-    "drop": "ALTER TABLE {table} DROP COLUMN {column}",
-    "put back": "ALTER TABLE {table} ADD COLUMN {column} {type}",
-    "rename": "ALTER TABLE {table} RENAME COLUMN {column} TO {other}",
-    "meals": "CREATE TABLE meals (order_id bigint, {foreign_key})",
-    "no meals": "DROP TABLE IF EXISTS meals",
-    "no index": "{drop_index}",
-    "index": "CREATE INDEX orders_at_id ON {table} (at, id)",
-    "truncate": "TRUNCATE TABLE {table}",
-    "analyze": "ANALYZE {word} {table}",
-}
 
 
 class PostgresShop:
@@ -170,22 +154,6 @@ class PostgresShop:
         """Leave nothing on the server."""
         self._server.drop_database(self._name)
         self._server.drop_database(f"{self._name}_template")
-
-    def ddl(self, change: str, **names: str) -> Sequence[str]:
-        """Spell a change of the schema."""
-        own = {
-            "trigger": (
-                "CREATE OR REPLACE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN OLD; END $$",
-                "CREATE TRIGGER note BEFORE DELETE ON {table} FOR EACH ROW EXECUTE FUNCTION note()",
-            ),
-            "no trigger": ("DROP TRIGGER IF EXISTS note ON {table}",),
-            "hide": ("ALTER TABLE {table} RENAME TO orders_aside",),
-            "show": ("ALTER TABLE public.orders_aside RENAME TO orders",),
-            "widen": ("ALTER TABLE {table} ALTER COLUMN places TYPE bigint",),
-        }
-        foreign_key = "FOREIGN KEY (order_id) REFERENCES orders ON DELETE CASCADE"
-        words = {"foreign_key": foreign_key, "drop_index": "DROP INDEX IF EXISTS orders_at_id", "word": ""}
-        return _spelled(own, change, self.table, {**words, **names})
 
 
 class MySqlShop:
@@ -239,19 +207,6 @@ class MySqlShop:
         for name in ("hot", "cold", "dbhygiene"):
             self._server.drop_database(name)
 
-    def ddl(self, change: str, **names: str) -> Sequence[str]:
-        """Spell a change of the schema."""
-        own = {
-            "trigger": ("CREATE TRIGGER note BEFORE DELETE ON {table} FOR EACH ROW SET @noted = OLD.id",),
-            "no trigger": ("DROP TRIGGER IF EXISTS note",),
-            "hide": ("RENAME TABLE {table} TO hot.orders_aside",),
-            "show": ("RENAME TABLE hot.orders_aside TO {table}",),
-            "widen": ("ALTER TABLE {table} MODIFY COLUMN places bigint",),
-        }
-        foreign_key = "KEY (order_id), FOREIGN KEY (order_id) REFERENCES orders (id) ON DELETE CASCADE"
-        words = {"foreign_key": foreign_key, "drop_index": "DROP INDEX orders_at_id ON {table}", "word": "TABLE"}
-        return _spelled(own, change, self.table, {**words, **names})
-
 
 def _fill(connection: Any, table: str) -> None:
     rows = [new_row(key, key, f"note {key % 6}") for key in range(ROWS)]
@@ -260,9 +215,3 @@ def _fill(connection: Any, table: str) -> None:
             f"INSERT INTO {table} ({', '.join(rows[0])}) VALUES (%s, %s, %s, %s, %s)",
             [tuple(row.values()) for row in rows],
         )
-
-
-def _spelled(own: Mapping[str, Sequence[str]], change: str, table: str, words: Mapping[str, str]) -> list[str]:
-    statements = own.get(change) or (_DDL[change],)
-    filled = {name: word.replace("{table}", table) for name, word in words.items()}
-    return [statement.format(table=table, **filled) for statement in statements]
