@@ -187,6 +187,9 @@ class Database(Protocol):
     def fingerprint(self, session: Any, table: TableName, /) -> str:
         """Digest everything about the table's schema that a purge relies on; refuse a table that is not there."""
 
+    def ddl(self, session: Any, table: TableName, /) -> str:
+        """Write the table's columns and key as SQL, a line for each."""
+
     def referenced(self, session: Any, selection: Selection, /) -> Iterator[str]:
         """Name the foreign keys whose rows point at stale ones."""
 

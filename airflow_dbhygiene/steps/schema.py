@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow_dbhygiene.errors import NotFound, SchemaChanged, StatementFailed
 
@@ -13,17 +13,23 @@ if TYPE_CHECKING:
     from airflow_dbhygiene.ledger import Run
     from airflow_dbhygiene.steps.site import Site
 
+_MOST: Final = 5
+"""So many lines are told."""
+
+_ELSE: Final = "its triggers, rules, policies, foreign keys or the labels of a type are others"
+
 
 def check_schema(site: Site, session: Any, run: Run) -> None:
     """Refuse to go on when anything about the table's schema has changed since the plan.
 
-    :raises SchemaChanged: naming the table
+    :raises SchemaChanged: naming the table, and its columns that were others
     :raises NotFound: when there is no such table any more
     """
     if site.database.fingerprint(session, run.selection.table) != run.fingerprint:
+        what = _changes(run.ddl, site.database.ddl(session, run.selection.table))
         message = (
-            f"table {run.selection.table} has changed since run {run.run_id} was planned (columns, types, triggers, "
-            f"rules, policies or foreign keys): its archive might not be what is deleted. Start a new run."
+            f"table {run.selection.table} has changed since run {run.run_id} was planned: {what}. Its archive might "
+            f"not be what is deleted. Start a new run."
         )
         raise SchemaChanged(message)
 
@@ -40,3 +46,21 @@ def telling_changes(site: Site, run: Run) -> Iterator[None]:
         with site.database.session() as session:
             check_schema(site, session, run)
         raise
+
+
+def _changes(planned: str, found: str) -> str:
+    """Say which columns, or other lines, a table has had and now has; where there are none, what else it may be."""
+    before, after = _lines(planned), _lines(found)
+    had = [line for line in before if line not in after]
+    has = [line for line in after if line not in before]
+    parts = [f"{verb} {_listed(lines)}" for verb, lines in (("it had", had), ("it has", has)) if lines]
+    return "; ".join(parts) or _ELSE
+
+
+def _lines(ddl: str) -> list[str]:
+    return [line.strip().removesuffix(",") for line in ddl.splitlines()]
+
+
+def _listed(lines: list[str]) -> str:
+    more = f" and {len(lines) - _MOST} more" if len(lines) > _MOST else ""
+    return ", ".join(f"«{line}»" for line in lines[:_MOST]) + more

@@ -95,3 +95,15 @@ def test_a_batch_that_lasts_too_long_is_cancelled_even_if_the_server_cannot_be_r
             with pytest.raises(StatementTimedOut), session.limited(0.1):
                 session.execute("SELECT sum(a.id + b.id + c.id) FROM events a JOIN events b JOIN events c")
             healing.join()
+
+
+def test_a_server_that_cuts_statements_short_lets_ours_end(job: MySqlJob) -> None:
+    """A chunk is read outside any transaction, for as long as it takes: the server's own limit is for others."""
+    mariadb = "MariaDB" in str(job.one("SELECT version()"))
+    limit = "max_statement_time = {}" if mariadb else "max_execution_time = {}000"
+    job.execute(f"SET GLOBAL {limit.format(1)}")
+    try:
+        with job.database.session() as session:
+            assert session.execute("SELECT count(*), sleep(1.5) FROM events")[0][1] == 0
+    finally:
+        job.execute(f"SET GLOBAL {limit.format(0)}")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.faults.stage import ARCHIVED, VERIFIED, Copies, Stage, drop_and_copy, lay_out
+from tests.faults.between import before_batch
+from tests.faults.stage import ARCHIVED, REST, VERIFIED, Copies, Stage, drop_and_copy, lay_out
 from tests.servers.postgres import PostgresServer
 
 
@@ -75,3 +76,29 @@ def archived(copies: Copies) -> Stage:
 def verified(copies: Copies) -> Stage:
     """Give a stage with both chunks archived and verified."""
     return copies("flights_verified")
+
+
+@pytest.fixture(params=["archived", "verified", "partly purged"])
+def moment(request: pytest.FixtureRequest) -> str:
+    """Name each of three moments of a run."""
+    return str(request.param)
+
+
+@pytest.fixture
+def midway(copies: Copies, moment: str) -> Stage:
+    """Give a stage that has come to that moment, or is about to."""
+    return copies("flights_archived" if moment == "archived" else "flights_verified")
+
+
+@pytest.fixture
+def disturb(midway: Stage, moment: str) -> Callable[[str], None]:
+    """Give a way to run a statement at that moment, and then the rest of the run."""
+
+    def run(statement: str) -> None:
+        if moment == "partly purged":
+            midway.perform("purge 1", site=before_batch(midway, 2, lambda: midway.execute(statement)))
+        else:
+            midway.execute(statement)
+        midway.perform(*(("verify 1", "verify 2") if moment == "archived" else ()), *REST)
+
+    return run

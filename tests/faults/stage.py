@@ -48,6 +48,8 @@ CHUNK_ROWS: Final = 1_350
 BATCH_ROWS: Final = 500
 OBJECT_ROWS: Final = 1_000
 """The fewest rows that archive puts into one object: so each chunk has two."""
+ORDINAL: Final = 700
+"""A row in the second batch of the first chunk."""
 
 POLICY: Final = Policy(
     name="flights",

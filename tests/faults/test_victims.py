@@ -31,7 +31,7 @@ MOST: Final = {"postgresql": 0.0, "mariadb": 0.001, "mysql": 0.001}
 """The part of the application's transactions that may be victims: the bound that the documentation states."""
 
 
-@pytest.fixture(params=["postgresql", "mariadb"])
+@pytest.fixture(params=["postgresql", "mariadb", "mysql"])
 def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shop]:
     """Give a shop with an archive in a folder."""
     engine = request.param

@@ -48,6 +48,7 @@ class MySqlDatabase:
     server = staticmethod(catalog.server)
     inspect = staticmethod(catalog.inspect)
     fingerprint = staticmethod(catalog.fingerprint)
+    ddl = staticmethod(catalog.ddl)
     predicate = staticmethod(condition.predicate)
     check_condition = staticmethod(condition.checked)
     key_columns = staticmethod(keys.key_columns)

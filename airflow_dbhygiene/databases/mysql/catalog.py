@@ -108,13 +108,19 @@ def inspect(session: MySqlSession, policy: Policy) -> Facts:
         name=name,
         columns=columns,
         key=key.columns if key else (),
-        ddl=_ddl(session, name),
+        ddl=ddl(session, name),
         fingerprint=fingerprint(session, name),
         row_estimate=table["row_estimate"],
         table_bytes=int(table["data_bytes"]),
         refusals=refusals,
         warnings=tuple(_warnings(session)),
     )
+
+
+def ddl(session: MySqlSession, table: TableName) -> str:
+    """Write the table as SQL, a line for each column, index and constraint."""
+    text = str(session.execute(f"SHOW CREATE TABLE {spelled(table)}")[0][1])
+    return re.sub(r" AUTO_INCREMENT=\d+", "", text)
 
 
 def indexes_of(session: MySqlSession, table: TableName) -> tuple[Index, ...]:
@@ -217,11 +223,6 @@ def spelled_type(spelling: str, charset: str | None, collation: str | None) -> s
     """Spell a column's type with its character set and collation."""
     plain = re.sub(r" /\*.*?\*/", "", spelling)  # MariaDB's note that a column is compressed
     return f"{plain} CHARACTER SET {charset} COLLATE {collation}" if charset else plain
-
-
-def _ddl(session: MySqlSession, name: TableName) -> str:
-    text = str(session.execute(f"SHOW CREATE TABLE {spelled(name)}")[0][1])
-    return re.sub(r" AUTO_INCREMENT=\d+", "", text)
 
 
 def _refusals(

@@ -31,11 +31,13 @@ SETTINGS: Final[Mapping[str, object]] = {
 }
 _MYSQL: Final[Mapping[str, object]] = {
     "transaction_isolation": "'READ-COMMITTED'",
+    "max_execution_time": 0,  # a chunk is read for as long as it takes
     "information_schema_stats_expiry": 0,  # or estimates would be a day old
     "range_optimizer_max_mem_size": 0,  # a batch's keys are many ranges; beyond the limit it would scan the table
 }
 _MARIADB: Final[Mapping[str, object]] = {
     "tx_isolation": "'READ-COMMITTED'",
+    "max_statement_time": 0,  # a chunk is read for as long as it takes
     "idle_transaction_timeout": 60,
     "in_predicate_conversion_threshold": 0,  # a list of keys made into a subquery would scan the table
 }

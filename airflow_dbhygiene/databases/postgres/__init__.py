@@ -46,6 +46,7 @@ class PostgresDatabase:
     server = staticmethod(catalog.server)
     inspect = staticmethod(catalog.inspect)
     fingerprint = staticmethod(catalog.fingerprint)
+    ddl = staticmethod(catalog.ddl)
     predicate = staticmethod(condition.predicate)
     check_condition = staticmethod(condition.checked)
     key_columns = staticmethod(keys.key_columns)

@@ -76,7 +76,7 @@ def inspect(session: PostgresSession, policy: Policy) -> Facts:
     with session.transaction(search_path="pg_catalog"):
         table = table_row(session, name)
         columns, lossy = _columns(session, table["oid"], policy)
-        key = tuple(row[0] for row in session.execute(catalog_sql.KEY, (table["oid"],)))
+        key = _key(session, table["oid"])
         facts = {
             "columns": columns,
             "key": key,
@@ -89,6 +89,13 @@ def inspect(session: PostgresSession, policy: Policy) -> Facts:
         warnings = tuple(_warnings(session, table))
     refusals = (*refusals, *_hidden_operator_refusals(session, table["oid"]))
     return Facts(name=name, refusals=refusals, warnings=warnings, **facts)
+
+
+def ddl(session: PostgresSession, table: TableName) -> str:
+    """Write the table's columns and key as SQL, a line for each."""
+    with session.transaction(search_path="pg_catalog"):
+        oid = table_row(session, table)["oid"]
+        return _ddl(session, table, oid, _key(session, oid))
 
 
 def foreign_keys(session: PostgresSession, table: TableName) -> tuple[ForeignKey, ...]:
@@ -132,6 +139,10 @@ def _columns(session: PostgresSession, oid: int, policy: Policy) -> tuple[tuple[
         textual = name in as_text or (odd_values and isinstance(policy.archive, ColdTable))
         columns.append(Column(name, spelled, "text" if textual else form or "text"))
     return tuple(columns), tuple(refusals)
+
+
+def _key(session: PostgresSession, oid: int) -> tuple[str, ...]:
+    return tuple(row[0] for row in session.execute(catalog_sql.KEY, (oid,)))
 
 
 def _ddl(session: PostgresSession, name: TableName, oid: int, key: tuple[str, ...]) -> str:
