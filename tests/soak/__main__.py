@@ -22,8 +22,8 @@ from tests.servers.proxy import FaultProxy
 from tests.servers.s3 import S3Server
 from tests.soak.audit import Account, accounts
 from tests.soak.faults import Chaos
+from tests.soak.owner import Owner
 from tests.soak.runs import Began, Lane, Record, unfinished
-from tests.soak.schema import Owner
 from tests.soak.shop import KINDS, Bucket, Shop
 from tests.soak.traffic import VICTIMS, Writer
 from tests.soak.workers import forge
