@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.share import NOTE
+from tests.faults.share import NOTE, tried
 from tests.servers.data import load_flights
 from tests.servers.mysql import MariaDbServer, MySqlServer
 from tests.servers.mysql_programs import ServerUnavailable
@@ -37,6 +37,12 @@ DEFAULT_VERSION = "16"
 def pytest_report_header() -> str:
     """Tell by which seed the faults are chosen, whether anything fails or not."""
     return f"faults: {NOTE}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell how many points were tried; under pytest-xdist only its workers know."""
+    for what, (some, every) in tried.items():
+        terminalreporter.write_line(f"{some} of {every} points: {what}")
 
 
 @pytest.fixture(scope="session")

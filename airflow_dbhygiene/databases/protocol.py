@@ -222,9 +222,6 @@ class Database(Protocol):
         :param stale_fraction: how much of the table is stale; 0 for a walk by age wherever an index has it
         """
 
-    def bounds(self, session: Any, selection: Selection, rows: int, most: int, /) -> tuple[list[Bound], int]:
-        """Cut the stale rows into pieces of that many rows; give the pieces' first places and the rows seen."""
-
     def hop(self, session: Any, selection: Selection, span: Span, rows: int, /) -> Bound | None:
         """Give the place in the span that so many stale rows lie before, None when it has no more."""
 

@@ -38,7 +38,8 @@ class Tempo:
     def after(self, rows: int, seconds: float, *, careful: bool = False) -> Tempo:
         """Learn from a batch: grow by half at most, shrink at once, and rest the longer the slower the server is.
 
-        A server that is at half its best speed, or above, calls for no rest but the policy's. What a batch that went
+        A server that is at half its best speed, or above, calls for no rest but the policy's; below it, for more than
+        in proportion: at a quarter four times as long as the batch took, at a tenth forty times. What a batch that went
         row by row lost, it lost to itself. A batch that the end of its object cut short, and that was quick, says
         nothing: of so few rows the time goes into all that a batch does besides.
         """
@@ -48,7 +49,8 @@ class Tempo:
         rate = speed if self.rate is None or speed < self.rate else _WEIGHT * speed + (1 - _WEIGHT) * self.rate
         wanted = min(int(rate * self.target_seconds), int(self.rows * _GROWTH), self.most_rows)
         best = max(rate, rate + (self.best - rate) * 0.5 ** ((seconds + self.rest_seconds) / _HALF_LIFE_SECONDS))
-        strain = 0.0 if careful else max(best / rate - _STRAINED, 0.0)
+        slower = best / rate
+        strain = 0.0 if careful else max(slower - _STRAINED, 0.0) * slower / _STRAINED
         return replace(
             self,
             rate=rate,

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import pendulum
 
 from airflow_dbhygiene.databases.cold import Outlook
-from airflow_dbhygiene.databases.protocol import Facts, Selection, Server, Span
+from airflow_dbhygiene.databases.protocol import Facts, Selection, Server
 from airflow_dbhygiene.errors import CutoffRefused, PlanRefused, WrongServer
 from airflow_dbhygiene.ledger import Chunk, Ledger, Run, migrate
 from airflow_dbhygiene.ledger.moves import PLANNED
@@ -20,12 +20,11 @@ from airflow_dbhygiene.pacing.reasons import unobservable
 from airflow_dbhygiene.pacing.replicas import check_replicas
 from airflow_dbhygiene.policy.moments import Window, origin_digest
 from airflow_dbhygiene.policy.stale import Matching
-from airflow_dbhygiene.steps.labels import label
+from airflow_dbhygiene.steps.cut import Cut, chunks_of, cut_evenly
 from airflow_dbhygiene.steps.mask import check_mask
 from airflow_dbhygiene.steps.site import mebibytes
 
 if TYPE_CHECKING:
-    from airflow_dbhygiene.databases.protocol import Bound
     from airflow_dbhygiene.policy import Policy
     from airflow_dbhygiene.steps.site import Site
 
@@ -107,16 +106,6 @@ class _Draft:
     selection: Selection
 
 
-@dataclass(frozen=True)
-class _Cut:
-    """Where the chunks begin and end, how many rows each takes, all together, and beyond the guard."""
-
-    places: tuple[Bound, ...]
-    size: int
-    taken: int
-    waiting: int
-
-
 def make_plan(site: Site, policy: Policy, window: Window, origin: dict[str, str]) -> Plan:
     """Look at everything, change nothing.
 
@@ -148,7 +137,7 @@ def make_plan(site: Site, policy: Policy, window: Window, origin: dict[str, str]
         raise PlanRefused(str(facts.name), outlook.refusals)
     frozen = _frozen(draft, window, server) | {"stale_rows": cut.taken, "waiting_rows": cut.waiting}
     run = _run(draft, window, origin, frozen | {"rows_per_second": speed or _CAUTIOUS_SPEED})
-    return Plan(run, tuple(_chunks(run, cut)), cut.taken, cut.waiting, facts, outlook.statements)
+    return Plan(run, tuple(chunks_of(run, cut)), cut.taken, cut.waiting, facts, outlook.statements)
 
 
 def record_plan(site: Site, plan: Plan) -> tuple[Ticket, ...]:
@@ -228,21 +217,16 @@ def _fraction(policy: Policy, facts: Facts, stale: int) -> float:
     return 0.0 if stale > policy.guard.max_rows else stale / max(facts.row_estimate or 0, 1)
 
 
-def _cut(draft: _Draft, stale: int) -> _Cut:
-    """Check what depends on the number of stale rows, and hop through the index for the chunks' bounds."""
+def _cut(draft: _Draft, stale: int) -> Cut:
+    """Cut the stale rows into chunks, after a look at what depends on their number."""
     database, session, guard = draft.site.database, draft.session, draft.policy.guard
     if not stale:
-        return _Cut((), guard.min_chunk_rows, 0, 0)
+        return Cut((), guard.min_chunk_rows, 0, 0)
     expected = max(stale, database.estimate(session, draft.selection)) if stale > guard.max_rows else stale
     refusals = tuple(_refusals(draft, expected))
     if refusals:
         raise PlanRefused(str(draft.facts.name), refusals)
-    most = min(stale, guard.max_rows)
-    chunks = min(guard.max_chunks, max(most // guard.min_chunk_rows, 1))
-    size = math.ceil(most / chunks)
-    places, taken = database.bounds(session, draft.selection, size, most)
-    waiting = max(expected - taken, 1) if stale > most else 0
-    return _Cut(tuple(places), size, taken, waiting)
+    return cut_evenly(partial(database.hop, session, draft.selection), guard, stale, expected)
 
 
 def without_held(session: Any, policy: Policy, predicate: str) -> str:
@@ -253,7 +237,7 @@ def without_held(session: Any, policy: Policy, predicate: str) -> str:
 
 def _refusals(draft: _Draft, expected: int) -> Iterator[str]:
     policy, facts, selection = draft.policy, draft.facts, draft.selection
-    total, guard = max(facts.row_estimate or 0, 1), policy.guard
+    total, guard = max(facts.row_estimate or 0, expected, 1), policy.guard  # the estimate may be behind
     if expected / total > guard.max_fraction:
         yield (
             f"{expected:,} of about {total:,} rows are stale, more than guard.max_fraction {guard.max_fraction:g}: "
@@ -292,20 +276,6 @@ def _frozen(draft: _Draft, window: Window, server: Server) -> dict[str, Any]:
         "table_bytes": draft.facts.table_bytes,
         "warnings": list(draft.facts.warnings),
     }
-
-
-def _chunks(run: Run, cut: _Cut) -> Iterator[Chunk]:
-    """Make half-open ranges of the places; the last one is open unless rows beyond the guard must wait."""
-    ends: list[Bound | None] = [*cut.places] if cut.waiting else [*cut.places, None]
-    lower: Bound | None = None
-    left = cut.taken
-    for number, upper in enumerate(ends, start=1):
-        rows = min(cut.size, left)
-        left -= rows
-        if rows:
-            span = Span(lower, upper if left or cut.waiting else None)
-            yield Chunk(run.run_id, number, PLANNED, label(number, span, run.cutoff), span, rows)
-        lower = upper
 
 
 def _tickets(session: Any, run: Run) -> tuple[Ticket, ...]:

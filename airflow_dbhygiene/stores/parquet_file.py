@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,8 +27,9 @@ NOTES_PREFIX: Final = "dbhygiene."
 
 _COPY_BYTES: Final = 2**20
 _ROWS_AT_A_TIME: Final = 50_000
-_GROUP_ROWS: Final = 100_000
+_GROUP_ROWS: Final = 50_000
 _GROUP_BYTES: Final = 32 * 2**20
+_SAMPLE_ROWS: Final = 5_000
 
 
 @dataclass(frozen=True)
@@ -79,17 +81,30 @@ def spooling(
     with tempfile.TemporaryDirectory(prefix="dbhygiene-") as folder:
         path = Path(folder) / "object.parquet"
         noted = schema.with_metadata({NOTES_PREFIX + name: value for name, value in notes.items()})
-        rows = 0
-        with (
-            told_when_full(folder),
-            pq.ParquetWriter(
-                path, noted, compression="zstd", compression_level=compression_level, write_statistics=True
-            ) as writer,
-        ):
-            for group in _row_groups(batches):
-                writer.write_table(group, row_group_size=group.num_rows)
-                rows += group.num_rows
+        with told_when_full(folder):
+            rows = _write(path, noted, _row_groups(batches), compression_level)
         yield Spooled(path, rows, path.stat().st_size, sha256_of(path))
+
+
+def _write(path: Path, schema: pa.Schema, groups: Iterator[pa.Table], compression_level: int) -> int:
+    first = list(itertools.islice(groups, 1))
+    settings: dict[str, Any] = {
+        "compression": "zstd",
+        "compression_level": compression_level,
+        "use_dictionary": [name for group in first for name in _repeating(group)],
+    }
+    rows = 0
+    with pq.ParquetWriter(path, schema, **settings) as writer:
+        for group in itertools.chain(first, groups):
+            writer.write_table(group, row_group_size=group.num_rows)
+            rows += group.num_rows
+    return rows
+
+
+def _repeating(rows: pa.Table) -> list[str]:
+    """Name the columns whose values repeat: of the others the writer would make a dictionary only to throw it away."""
+    sample = rows.slice(0, _SAMPLE_ROWS)
+    return [name for name in sample.column_names if 2 * len(sample.column(name).unique()) <= sample.num_rows]
 
 
 def fingerprint(database: Database, selection: Selection, archived: Archived) -> str:

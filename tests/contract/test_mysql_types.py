@@ -75,6 +75,24 @@ def test_every_type_comes_back_equal(job: MySqlJob, any_mysql: MySqlServer, plac
     job.execute(f"DROP DATABASE {database}_cold")
 
 
+@pytest.mark.parametrize("place", [None, ""], ids=["parquet", "cold"])
+@pytest.mark.parametrize("kind", ["bigint", "date", "decimal(11,2)"])
+def test_a_table_of_its_key_alone(job: MySqlJob, kind: str, place: str | None) -> None:
+    """A row whose line is one number or moment, with nothing in quotes, comes over and back as any other."""
+    name = job.parameters["database"]
+    job.execute(f"CREATE TABLE bare (id {kind} PRIMARY KEY)")
+    job.execute("INSERT INTO bare VALUES (20130101), (20130102), (20130103)")
+    before = job.execute("SELECT id FROM bare ORDER BY id")
+    job.execute("ANALYZE TABLE bare")
+    archive = Parquet("file:///cold") if place is None else ColdTable(f"{name}.bare_cold")
+    policy = job.policy(table=f"{name}.bare", stale=Matching("id IS NOT NULL"), archive=archive)
+    certificate = job.run(policy)
+    assert (certificate["rows_purged"], job.one("SELECT count(*) FROM bare")) == (3, 0)
+    assert job.one("SELECT count(*) FROM dbhygiene.batch WHERE careful") == 0
+    assert restore(job.site, Wish(certificate["run"], "back")).restored == 3
+    assert job.execute("SELECT id FROM bare ORDER BY id") == before
+
+
 def test_archives_open_elsewhere_with_natural_types(job: MySqlJob, any_mysql: MySqlServer) -> None:
     """DuckDB and pyarrow read the objects as they are: numbers as numbers, moments as moments."""
     kinds = {

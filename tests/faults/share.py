@@ -18,14 +18,19 @@ SEED: Final = os.environ.setdefault("FAULTS_SEED", secrets.token_hex(4))
 
 NOTE: Final = f"{'all' if SHARE >= 1 else 'a share of the'} points: FAULTS_SHARE={SHARE:g} FAULTS_SEED={SEED}"
 
+tried: Final[dict[str, tuple[int, int]]] = {}
+"""How many points were taken, of how many, by what they disturb."""
+
 
 def chosen(points: Iterable[T], what: str, part: float = 1) -> list[T]:
     """Give the points, or the share of them that was asked for.
 
+    :param what: they disturb
     :param part: of that share, where there are many points of a kind already
     """
     unique = list(dict.fromkeys(points))
+    wanted = len(unique) if SHARE >= 1 else min(max(round(len(unique) * SHARE * part), 1), len(unique))
+    tried[what] = wanted, len(unique)
     if SHARE >= 1:
         return unique
-    wanted = min(max(round(len(unique) * SHARE * part), 1), len(unique))
     return random.Random(f"{SEED}/{what}").sample(unique, wanted)  # noqa: S311 - a choice that can be repeated

@@ -67,6 +67,13 @@ def test_a_key_whose_operators_are_out_of_reach(job: Job) -> None:
     assert job.run(job.policy())["rows_purged"] == STALE_EVENTS
 
 
+def test_a_key_that_is_ordered_by_operators_of_another_name(job: Job) -> None:
+    """An index orders hstore by #<#, and there is no < that a walk could follow."""
+    job.execute("CREATE EXTENSION hstore; ALTER TABLE events ADD tags hstore NOT NULL DEFAULT ''")
+    job.execute("ALTER TABLE events DROP CONSTRAINT events_pkey, ADD PRIMARY KEY (id, tags)")
+    refuse(job, r"key column tags is hstore, which is ordered by #<#")
+
+
 # Kinds of relations
 
 
@@ -315,6 +322,17 @@ def test_more_than_the_allowed_share_is_refused(job: Job) -> None:
 def test_the_share_counts_rows_beyond_the_cut(job: Job) -> None:
     """max_rows cuts a run short, but does not make a wrong keep right."""
     refuse(job, "rows are stale, more than guard.max_fraction", guard=Guard(max_fraction=0.1, max_rows=500))
+
+
+def test_an_estimate_that_is_behind_stops_no_run_that_may_take_all(job: Job) -> None:
+    """There are as many rows as are stale, at least; a smaller share is refused as ever."""
+    job.execute("CREATE TABLE few (LIKE events INCLUDING ALL)")
+    oldest = "INSERT INTO few SELECT * FROM events ORDER BY at, id LIMIT {} OFFSET {}"
+    job.execute(oldest.format(3, 0))
+    job.execute("ANALYZE few")
+    job.execute(oldest.format(2, 3))
+    refuse(job, "5 of about 5 rows are stale", table="public.few", guard=Guard(max_fraction=0.9))
+    assert len(job.plan(job.policy(table="public.few", guard=Guard(max_fraction=1))).chunks) == 1
 
 
 def test_a_cutoff_in_the_future_is_refused(job: Job) -> None:

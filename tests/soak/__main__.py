@@ -22,8 +22,8 @@ from tests.servers.proxy import FaultProxy
 from tests.servers.s3 import S3Server
 from tests.soak.audit import Account, accounts
 from tests.soak.faults import Chaos
+from tests.soak.owner import Owner
 from tests.soak.runs import Began, Lane, Record, unfinished
-from tests.soak.schema import Owner
 from tests.soak.shop import KINDS, Bucket, Shop
 from tests.soak.traffic import VICTIMS, Writer
 from tests.soak.workers import forge
@@ -32,6 +32,7 @@ _WRITERS: Final = 2
 _LANES: Final = {"parquet": 2, "cold": 2, "discard": 1}
 """How many runs of each policy go side by side."""
 _MOST_LAST_RUNS: Final = 20
+_MOST_TOLD: Final = 30
 
 
 class Soak:
@@ -138,8 +139,10 @@ class Soak:
             ("refusals", self.record.refusals),
         ):
             yield f"  {title}: " + ", ".join(f"{name} {count:,}" for name, count in sorted(counter.items()))
-        faults = [*self.record.wrong, *(f"{account.kind}: {fault}" for account in found for fault in account.faults)]
-        yield from (f"  WRONG: {fault}" for fault in faults[:30])
+        lost = [f"{account.kind}: {fault}" for account in found for fault in account.faults]
+        faults = [*lost, *self.record.wrong]
+        yield from (f"  WRONG: {fault}" for fault in (*lost[:_MOST_TOLD], *self.record.wrong[:_MOST_TOLD]))
+        yield f"  {len(lost)} faults of rows, ledger or archive, {len(self.record.wrong)} of steps"
         yield f"  {len(faults)} faults" if faults else "  every row is accounted for"
         self.faults = len(faults)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tests.soak.faults import Hold
     from tests.soak.lives import Life
-    from tests.soak.schema import Owner
+    from tests.soak.owner import Owner
     from tests.soak.shop import Shop
     from tests.soak.traffic import Writer
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from tests.servers.mysql import MySqlServer
     from tests.servers.postgres import PostgresServer
     from tests.servers.proxy import FaultProxy
+    from tests.soak.owner import Owner
     from tests.soak.runs import Record
-    from tests.soak.schema import Owner
     from tests.soak.shop import Shop
 
 _RESTARTS: Final = (25.0, 60.0)

@@ -18,7 +18,7 @@ from tests.soak.workers import Ending, Order, done_here, run
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext
 
-    from tests.soak.schema import Owner
+    from tests.soak.owner import Owner
     from tests.soak.shop import Shop
 
 _TRIES: Final = 4

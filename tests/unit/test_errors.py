@@ -2,11 +2,14 @@
 
 import inspect
 import pickle
+from collections.abc import Iterator
 
+import pyarrow as pa
 import pytest
 
 from airflow_dbhygiene import errors
 from airflow_dbhygiene.databases.mysql.session import translate as of_mysql
+from airflow_dbhygiene.databases.postgres.rows import translating
 from airflow_dbhygiene.databases.postgres.session import translate as of_postgres
 from airflow_dbhygiene.errors import HygieneError, PlanRefused, Terminal, Transient
 
@@ -92,3 +95,16 @@ def test_a_servers_error_is_known_by_its_number(state: str, number: int, kind: t
 def test_a_refusal_lists_each_reason() -> None:
     """One line each, after the table's name and the reassurance."""
     assert str(make(PlanRefused)) == ("public.t cannot be purged safely, nothing was changed:\n  - no key\n  - a rule")
+
+
+def test_a_server_that_dies_amid_the_rows_is_one_that_a_retry_may_find() -> None:
+    """Arrow calls it an OSError, and knows no SQLSTATE."""
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        yield pa.record_batch({"id": [1]})
+        raise OSError("[libpq] PQgetCopyData() failed: server closed the connection unexpectedly")
+
+    reading = translating(pa.RecordBatchReader.from_batches(pa.schema({"id": pa.int64()}), batches()))
+    assert next(reading).num_rows == 1
+    with pytest.raises(errors.DatabaseUnavailable, match="server closed the connection"):
+        next(reading)

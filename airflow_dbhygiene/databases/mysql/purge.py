@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_dbhygiene.databases.mysql.catalog import column_of
-from airflow_dbhygiene.databases.mysql.rows import beside, encode_keys, version_sql
+from airflow_dbhygiene.databases.mysql.rows import beside, digits_sql, encode_keys, version_sql
 from airflow_dbhygiene.databases.mysql.values import literals_of, text_of
 from airflow_dbhygiene.databases.mysql.walk import compare, source
 from airflow_dbhygiene.databases.mysql.writing import AT_ONCE, PATIENT, listed, quoted, spelled
@@ -40,7 +40,7 @@ def delete(session: MySqlSession, selection: Selection, rows: pa.Table, held: st
     """
     with session.limited(MOST_SECONDS):
         locked = session.execute(_lock_range(session, selection, rows, held))
-        if b"".join([row[0] or b"" for row in locked]) != encode_keys(selection, rows):
+        if "".join([row[0] or "" for row in locked]) != encode_keys(selection, rows).hex():
             return False
         return _delete_locked(session, selection, rows, held) == rows.num_rows
 
@@ -114,7 +114,7 @@ def _keys_beside(selection: Selection, rows: pa.Table) -> tuple[list[Column], pa
 
 def _lock_range(session: MySqlSession, selection: Selection, rows: pa.Table, held: str | None) -> str:
     return (
-        f"{PATIENT * session.flavour.mariadb}SELECT {version_sql(selection)} FROM {source(session, selection)}"
+        f"{PATIENT * session.flavour.mariadb}SELECT {digits_sql(selection)} FROM {source(session, selection)}"
         f" WHERE {_in_range(selection, rows, held)} ORDER BY {listed(selection.walk)} FOR UPDATE SKIP LOCKED"
     )
 

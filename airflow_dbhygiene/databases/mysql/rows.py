@@ -29,6 +29,7 @@ from airflow_dbhygiene.databases.mysql.types import (
     inexact_sql,
     is_bare,
     is_octets,
+    is_plain,
     kind_of,
     text_sql,
 )
@@ -53,6 +54,8 @@ _ORDINAL: Final = "_dbhygiene_ordinal"
 _LOADED_AT_A_TIME: Final = 500
 _QUOTE, _QUOTE_TWICE = "X'1F'", "X'1F1F'"
 """ASCII's unit separator, as bytes."""
+_COMMA, _NOTHING = "X'2C'", "X''"
+"""As bytes, too: a line of numbers alone would else be text."""
 _MARK: Final = "X'1E'"
 """No JSON document begins with it."""
 _NIBBLES: Final = np.zeros(256, dtype=np.uint8)
@@ -85,14 +88,21 @@ def line_sql(selection: Selection, owner: str = "", *, marking: bool = False) ->
 
     :param marking: whether to put a mark before values that their text does not tell from others
     """
-    items = []
-    for column in selection.columns:
-        text = text_sql(column, owner)
-        if marking and (condition := inexact_sql(column, owner)):
-            text = f"IF({condition}, {_MARK}, {text})"
-        item = text if is_bare(column) else f"CONCAT({_QUOTE}, {_doubled(column, text)}, {_QUOTE})"
-        items.append(f"IF({owner}{quoted(column.name)} IS NULL, '', {item})")
-    return "CONCAT(" + ", ',', ".join(items) + ")"
+    parts = [_COMMA] * (2 * len(selection.columns) - 1)
+    parts[::2] = [_item_sql(column, owner, marking=marking) for column in selection.columns]
+    return f"CONCAT({', '.join(parts)})"
+
+
+def _item_sql(column: Column, owner: str, *, marking: bool) -> str:
+    """Write an expression for a value as it stands in a line; nothing at all for NULL."""
+    name, text = owner + quoted(column.name), text_sql(column, owner)
+    if marking and (condition := inexact_sql(column, owner)):
+        text = f"IF({condition}, {_MARK}, {text})"
+    if is_plain(column):
+        text = name  # CONCAT writes it as CAST does, at less cost
+    elif not is_bare(column):
+        text = f"CONCAT({_QUOTE}, {_doubled(column, text)}, {_QUOTE})"
+    return f"IF({name} IS NULL, {_NOTHING}, {text})"
 
 
 def _doubled(column: Column, text: str) -> str:
@@ -101,7 +111,12 @@ def _doubled(column: Column, text: str) -> str:
 
 def version_sql(selection: Selection, owner: str = "") -> str:
     """Write an expression for a row's version."""
-    return f"UNHEX(SHA2({line_sql(selection, owner)}, 256))"
+    return f"UNHEX({digits_sql(selection, owner)})"
+
+
+def digits_sql(selection: Selection, owner: str = "") -> str:
+    """Write an expression for a row's version in hexadecimal digits: the server takes long to make bytes of them."""
+    return f"SHA2({line_sql(selection, owner)}, 256)"
 
 
 def place_of(selection: Selection, rows: pa.Table, index: int) -> Bound:

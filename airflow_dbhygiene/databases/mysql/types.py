@@ -98,6 +98,11 @@ def is_bare(column: Column) -> bool:
     return column.form != "text" and kind_of(column) in NUMBERS | MOMENTS
 
 
+def is_plain(column: Column) -> bool:
+    """Tell whether CONCAT writes the value itself as its text form."""
+    return column.form != "text" and kind_of(column) in INTEGERS | MOMENTS | {"decimal"}
+
+
 def text_sql(column: Column, owner: str = "") -> str:
     """Write an expression for the column's text form, as bytes; NULL for NULL.
 

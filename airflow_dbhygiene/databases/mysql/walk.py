@@ -40,24 +40,6 @@ def choose_walk(
     return facts.key
 
 
-def bounds(session: MySqlSession, selection: Selection, rows: int, most: int) -> tuple[list[Bound], int]:
-    """Hop through the walk's index, ``rows`` at a time, as far as ``most`` rows.
-
-    :returns: the first place of every piece after the first, then where the run ends if rows are left beyond
-        ``most``; and the number of rows before that end
-    """
-    places: list[Bound] = []
-    seen = 0
-    while seen < most:
-        step = min(rows, most - seen)
-        place = hop(session, selection, Span(places[-1] if places else None, None), step)
-        if place is None:
-            return places, seen + _count(session, selection, places[-1] if places else None, step)
-        places.append(place)
-        seen += step
-    return places, seen
-
-
 def count_up_to(session: MySqlSession, table: TableName, condition: str, most: int) -> int:
     """Count rows that fulfil the condition, and stop counting at ``most``."""
     counted = f"SELECT 1 FROM {spelled(table)} WHERE {condition} LIMIT {most}"
@@ -147,10 +129,6 @@ def hop(session: MySqlSession, selection: Selection, span: Span, rows: int) -> B
     texts = ", ".join(text_sql(column) for column in columns)
     found = session.execute(f"SELECT {texts} FROM ({ordered} OFFSET {rows}) AS place")
     return tuple(text.decode() for text in found[0]) if found else None
-
-
-def _count(session: MySqlSession, selection: Selection, place: Bound | None, most: int) -> int:
-    return count_up_to(session, selection.table, within(selection, Span(place, None)), most)
 
 
 def _ordered(session: MySqlSession, selection: Selection, span: Span, rows: int, columns: str) -> str:

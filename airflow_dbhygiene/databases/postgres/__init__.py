@@ -53,7 +53,6 @@ class PostgresDatabase:
     keys_condition = staticmethod(keys.keys_condition)
     try_condition = staticmethod(keys.try_condition)
     choose_walk = staticmethod(walk.choose_walk)
-    bounds = staticmethod(walk.bounds)
     hop = staticmethod(walk.hop)
     count_up_to = staticmethod(walk.count_up_to)
     estimate = staticmethod(walk.estimate)

@@ -36,6 +36,7 @@ class ForeignKey:
     readable: bool
 
 
+_COMPARISONS = frozenset({"<", "<=", "=", ">=", ">"})
 _ACTIONS = {"c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT"}
 
 
@@ -87,7 +88,7 @@ def inspect(session: PostgresSession, policy: Policy) -> Facts:
         }
         refusals = (*_refusals(session, policy, table, columns, key), *lossy)
         warnings = tuple(_warnings(session, table))
-    refusals = (*refusals, *_hidden_operator_refusals(session, table["oid"]))
+    refusals = (*refusals, *_operator_refusals(session, table["oid"]))
     return Facts(name=name, refusals=refusals, warnings=warnings, **facts)
 
 
@@ -200,13 +201,19 @@ def _key_refusals(columns: tuple[Column, ...], key: tuple[str, ...]) -> Iterator
             yield f"column {column.name} has the name that the archive uses for row versions: rename it."
 
 
-def _hidden_operator_refusals(session: PostgresSession, oid: int) -> Iterator[str]:
+def _operator_refusals(session: PostgresSession, oid: int) -> Iterator[str]:
     """Look with the role's own search_path: of citext, out of reach, PostgreSQL would take the operators of text."""
-    for column, kind, schema in session.execute(catalog_sql.HIDDEN_OPERATORS, (oid,)):
-        yield (
-            f"key column {column} is {kind}, whose operators are not on this role's search_path, so that its order "
-            f"would be another than the index's: add schema {schema} to it (ALTER ROLE … SET search_path)."
-        )
+    for column, kind, operator, schema in session.execute(catalog_sql.OTHER_OPERATORS, (oid,)):
+        if operator in _COMPARISONS:
+            yield (
+                f"key column {column} is {kind}, whose operators are not on this role's search_path, so that its order "
+                f"would be another than the index's: add schema {schema} to it (ALTER ROLE … SET search_path)."
+            )
+        else:
+            yield (
+                f"key column {column} is {kind}, which is ordered by {operator} instead of by < and >: no walk can "
+                f"follow such a key."
+            )
 
 
 def _foreign_key_refusals(foreign_key: ForeignKey) -> Iterator[str]:

@@ -114,8 +114,10 @@ WHERE i.indrelid = %s AND i.indisprimary AND i.indisvalid
 ORDER BY k.place
 """
 
-HIDDEN_OPERATORS: Final[LiteralString] = """
-SELECT DISTINCT a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), pg_catalog.quote_ident(n.nspname)
+# What orders the primary key's index where no comparison would be taken for it: under another name, or out of reach.
+OTHER_OPERATORS: Final[LiteralString] = """
+SELECT DISTINCT ON (a.attname) a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), oprname::text,
+       pg_catalog.quote_ident(n.nspname)
 FROM pg_catalog.pg_index i
 CROSS JOIN LATERAL unnest(i.indkey[0:i.indnkeyatts - 1], i.indclass) AS k(attnum, opclass)
 JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
@@ -124,8 +126,9 @@ JOIN pg_catalog.pg_amop o ON o.amopfamily = c.opcfamily
      AND o.amoplefttype = c.opcintype AND o.amoprighttype = c.opcintype
 JOIN pg_catalog.pg_operator ON pg_operator.oid = o.amopopr
 JOIN pg_catalog.pg_namespace n ON n.oid = oprnamespace
-WHERE i.indrelid = %s AND i.indisprimary AND i.indisvalid AND NOT pg_catalog.pg_operator_is_visible(o.amopopr)
-ORDER BY 1
+WHERE i.indrelid = %s AND i.indisprimary AND i.indisvalid
+  AND (oprname NOT IN ('<', '<=', '=', '>=', '>') OR NOT pg_catalog.pg_operator_is_visible(o.amopopr))
+ORDER BY a.attname, oprname IN ('<', '<=', '=', '>=', '>')
 """
 
 WALK_INDEXES: Final[LiteralString] = """

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from psycopg import sql
 from pyarrow import csv
 
-from airflow_dbhygiene.databases.postgres.session import translated
+from airflow_dbhygiene.databases.postgres.session import translate, translated
 from airflow_dbhygiene.databases.postgres.walk import compare, within
 from airflow_dbhygiene.databases.protocol import VERSION_COLUMN
 from airflow_dbhygiene.errors import NotLossless
@@ -133,8 +133,11 @@ def value(column: Column) -> sql.Composed:
 
 def translating(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
     """Give batches as they come; the driver's errors leave as ours."""
-    with translated():
-        yield from reader
+    try:
+        with translated():
+            yield from reader
+    except OSError as error:  # what Arrow makes of a server that dies amid the rows
+        raise translate(error) from error
 
 
 def exact(columns: Sequence[Column], batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -40,24 +40,6 @@ def choose_walk(
     return facts.key if pages[facts.key] * _FAR_MORE <= pages[by_age] else by_age
 
 
-def bounds(session: PostgresSession, selection: Selection, rows: int, most: int) -> tuple[list[Bound], int]:
-    """Hop through the walk's index, ``rows`` at a time, as far as ``most`` rows.
-
-    :returns: the first place of every piece after the first, then where the run ends if rows are left beyond
-        ``most``; and the number of rows before that end
-    """
-    places: list[Bound] = []
-    seen = 0
-    while seen < most:
-        step = min(rows, most - seen)
-        place = hop(session, selection, Span(places[-1] if places else None, None), step)
-        if place is None:
-            return places, seen + _count(session, selection, places[-1] if places else None, step)
-        places.append(place)
-        seen += step
-    return places, seen
-
-
 def count_up_to(session: PostgresSession, table: TableName, condition: str, most: int) -> int:
     """Count rows that fulfil the condition, and stop counting at ``most``."""
     statement = sql.SQL("SELECT count(*) FROM (SELECT 1 FROM {table} WHERE {condition} LIMIT {most}) AS counted")
@@ -135,11 +117,6 @@ def hop(session: PostgresSession, selection: Selection, span: Span, rows: int) -
     )
     found = session.execute(statement)
     return tuple(found[0]) if found else None
-
-
-def _count(session: PostgresSession, selection: Selection, place: Bound | None, most: int) -> int:
-    condition = session.render(within(selection, Span(place, None)))
-    return count_up_to(session, selection.table, condition, most)
 
 
 def _ordered(selection: Selection, span: Span, rows: int, columns: sql.Composable) -> sql.Composed:
