@@ -17,9 +17,12 @@ from tests.servers.postgres import PostgresServer
 
 
 @pytest.fixture
-def job(any_database: str, tmp_path: Path, request: pytest.FixtureRequest) -> Job:
-    """Give a job on a fresh database of each version in turn, with a folder of its own, by the least role."""
-    return Job(any_database, tmp_path / "cold", role=postgres_role(any_database, request))
+def job(any_database: str, tmp_path: Path) -> Job:
+    """Give a job on a fresh database of each version in turn, with a folder of its own.
+
+    It works as the administrator: its tests are of values, types and catalogues, whatever the rights.
+    """
+    return Job(any_database, tmp_path / "cold")
 
 
 @pytest.fixture(

@@ -387,6 +387,7 @@ def test_a_dry_run_makes_nothing(stage: Stage) -> None:
         stage.copies()
 
 
+@pytest.mark.rights("all", "a role that may not read a table could not see what is wrong with it")
 def test_tables_that_cannot_be_cold(beside: Stage) -> None:
     """The table itself, one that is no cold table, a view, a schema that does not exist: each by name."""
     schema = beside.schema

@@ -12,16 +12,15 @@ from airflow_dbhygiene.errors import NotFound, PlanRefused, PolicyInvalid
 from airflow_dbhygiene.policy import OlderThan
 from airflow_dbhygiene.steps.measure import Clutter, measure
 from tests.job import window_of
-from tests.least import mysql_role
 from tests.mysql_job import EVENTS, MySqlJob
 
 OF_FILES = ("disk_bytes", "free_bytes", "free_ratio")
 
 
 @pytest.fixture
-def job(mysql_database: dict[str, Any], tmp_path: Path, request: pytest.FixtureRequest) -> MySqlJob:
+def job(mysql_database: dict[str, Any], tmp_path: Path) -> MySqlJob:
     """Give ten thousand events."""
-    job = MySqlJob(folder=tmp_path, parameters=mysql_database, role=mysql_role(mysql_database, request))
+    job = MySqlJob(folder=tmp_path, parameters=mysql_database)
     for statement in EVENTS:
         job.execute(statement)
     return job

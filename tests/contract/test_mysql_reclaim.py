@@ -16,7 +16,6 @@ from airflow_dbhygiene.errors import PolicyInvalid, StatementTimedOut
 from airflow_dbhygiene.operators import ReclaimOperator
 from airflow_dbhygiene.policy import Guard
 from airflow_dbhygiene.steps.reclaim import Reclaimed, reclaim
-from tests.least import mysql_role
 from tests.mysql_job import EVENTS, MySqlJob
 from tests.servers.mysql import MySqlServer
 
@@ -24,9 +23,9 @@ ROOM = 10**9
 
 
 @pytest.fixture
-def job(mysql_database: dict[str, Any], tmp_path: Path, request: pytest.FixtureRequest) -> MySqlJob:
+def job(mysql_database: dict[str, Any], tmp_path: Path) -> MySqlJob:
     """Give ten thousand events with a kilobyte each."""
-    job = MySqlJob(folder=tmp_path, parameters=mysql_database, role=mysql_role(mysql_database, request))
+    job = MySqlJob(folder=tmp_path, parameters=mysql_database)
     for statement in EVENTS:
         job.execute(statement)
     job.execute("ALTER TABLE events MODIFY note varchar(1000)")

@@ -13,7 +13,6 @@ from airflow_dbhygiene.databases.protocol import Column, Selection
 from airflow_dbhygiene.errors import PlanRefused, PolicyInvalid, PrivilegeMissing, ReadOnlyServer
 from airflow_dbhygiene.policy import Guard, Matching, OlderThan, Pace
 from airflow_dbhygiene.policy.names import TableName
-from tests.least import mysql_role
 from tests.mysql_job import EVENTS, MySqlJob
 from tests.servers.mysql import MySqlServer
 
@@ -21,9 +20,9 @@ CHILD = "CREATE TABLE child (e bigint, CONSTRAINT follows FOREIGN KEY (e) REFERE
 
 
 @pytest.fixture
-def job(mysql_database: dict[str, Any], tmp_path: Path, request: pytest.FixtureRequest) -> MySqlJob:
+def job(mysql_database: dict[str, Any], tmp_path: Path) -> MySqlJob:
     """Give ten thousand events."""
-    job = MySqlJob(folder=tmp_path, parameters=mysql_database, role=mysql_role(mysql_database, request))
+    job = MySqlJob(folder=tmp_path, parameters=mysql_database)
     for statement in EVENTS:
         job.execute(statement)
     return job

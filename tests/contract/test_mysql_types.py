@@ -15,7 +15,6 @@ from airflow_dbhygiene.errors import NotLossless, PlanRefused
 from airflow_dbhygiene.policy import ColdTable, Matching, Parquet
 from airflow_dbhygiene.steps.restore import Wish, restore
 from tests.conftest import MySqlByFlavour
-from tests.least import mysql_role
 from tests.mysql_job import MySqlJob
 from tests.servers.mysql import MySqlServer
 from tests.values.mysql import columns_of
@@ -24,9 +23,9 @@ NAMES = ("plain", "with space", "quo`te", 'dou"ble', "per%cent", "select", "Ã¼nÃ
 
 
 @pytest.fixture
-def job(mysql_database: dict[str, Any], tmp_path: Path, request: pytest.FixtureRequest) -> MySqlJob:
+def job(mysql_database: dict[str, Any], tmp_path: Path) -> MySqlJob:
     """Give an empty database."""
-    return MySqlJob(folder=tmp_path, parameters=mysql_database, role=mysql_role(mysql_database, request))
+    return MySqlJob(folder=tmp_path, parameters=mysql_database)
 
 
 def lay_out(job: MySqlJob, kinds: dict[str, tuple[str, ...]]) -> list[str]:
