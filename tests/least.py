@@ -2,7 +2,7 @@
 
 Whoever runs the job connects as such a role; the rights that the scripts only mention are given to tests that ask for
 them by `@pytest.mark.rights("restore")`, `("reclaim")` or `("monitor")`. `("all", "why")` is for those that need an
-administrator.
+administrator. ``cold`` names the schema, or the database, of a cold table.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ class PostgresRole:
     name: str = field(default_factory=lambda: f"hygiene_{secrets.token_hex(6)}")
     password: str = field(default_factory=lambda: secrets.token_hex(8))
     granted: set[int] = field(default_factory=set)
+    cold: str | None = None
 
     def connect(self) -> psycopg.Connection[Any]:
         """Let an administrator run the script for all tables that are new, and connect."""
@@ -60,6 +61,9 @@ class PostgresRole:
         connection.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
         self._run(connection, {"role": self.name})
         connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(self.name), self.password))
+        if self.cold:
+            names = sql.Identifier(self.cold), sql.Identifier(self.name)
+            connection.execute(sql.SQL("GRANT USAGE, CREATE ON SCHEMA {} TO {}").format(*names))
 
     def _run(self, connection: psycopg.Connection[Any], words: dict[str, str]) -> None:
         """Run what the script says of these words; without a table's name what it says of none."""
@@ -101,6 +105,7 @@ class MySqlRole:
     name: str = field(default_factory=lambda: f"hygiene_{secrets.token_hex(6)}")
     password: str = field(default_factory=lambda: secrets.token_hex(8))
     granted: set[str] = field(default_factory=set)
+    cold: str | None = None
 
     def connect(self) -> Any:
         """Let an administrator run the script for all tables that are new, and connect."""
@@ -126,6 +131,9 @@ class MySqlRole:
         for statement in mysql_statements(names):
             cursor.execute(statement)
         cursor.execute(f"ALTER USER '{self.name}'@'%' IDENTIFIED BY '{self.password}'")
+        if self.cold:
+            rights = "SELECT, INSERT, DELETE, CREATE, ALTER, INDEX"
+            cursor.execute(f"GRANT {rights} ON `{self.cold}`.* TO '{self.name}'@'%'")
         if self.more:
             cursor.execute(f"GRANT INSERT ON `{names['SCHEMA']}`.`{names['TABLE']}` TO '{self.name}'@'%'")
 

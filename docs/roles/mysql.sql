@@ -14,5 +14,7 @@ GRANT ALL ON dbhygiene.* TO 'HYGIENE'@'HOST';
 
 -- To put rows back with RestoreOperator, and for every reclaim but "none", for which the server asks for it:
 --   GRANT INSERT ON `SCHEMA`.`TABLE` TO 'HYGIENE'@'HOST';
+-- For cold tables in a database of their own, which the user makes itself:
+--   GRANT SELECT, INSERT, DELETE, CREATE, ALTER, INDEX ON cold.* TO 'HYGIENE'@'HOST';
 -- For reclaim "optimize" on a MySQL that has this right:
 --   GRANT OPTIMIZE_LOCAL_TABLE ON *.* TO 'HYGIENE'@'HOST';

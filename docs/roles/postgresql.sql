@@ -14,6 +14,7 @@ GRANT UPDATE (:"column") ON :"schema".:"table" TO :"role";   -- SELECT … FOR U
 -- The ledger: the role makes its tables at the first run.
 CREATE SCHEMA IF NOT EXISTS dbhygiene AUTHORIZATION :"role";
 
+-- For a cold table in schema cold, which the role makes itself: GRANT USAGE, CREATE ON SCHEMA cold TO :"role";
 -- To put rows back with RestoreOperator:    GRANT INSERT ON :"schema".:"table" TO :"role";
 -- For reclaim "vacuum" from version 17 on:  GRANT MAINTAIN ON :"schema".:"table" TO :"role";
 -- For max_replica_lag_seconds and max_active_sessions: GRANT pg_monitor TO :"role";

@@ -29,6 +29,7 @@ from airflow_dbhygiene.steps.verify import verify
 from airflow_dbhygiene.steps.verify_archive import verify_archive, verify_store
 from airflow_dbhygiene.stores.cold_table import ColdTableStore
 from tests.job import EVENTS, STALE_EVENTS, Job, window_of
+from tests.least import mysql_role, postgres_role
 from tests.mysql_job import MySqlJob
 from tests.servers.mysql import MySqlServer
 
@@ -108,14 +109,19 @@ def _lay_out(request: pytest.FixtureRequest, folder: Path, engine: str, *, besid
         dsn, other = (server.create_database(each) for each in (name, f"{name}_there"))
         place = Job(dsn if beside else other, folder)
         place.execute("CREATE SCHEMA cold")
-        job = Job(dsn, folder, elsewhere={"there": other})
+        job = Job(dsn, folder, elsewhere={"there": other}, role=postgres_role(dsn, request))
         job.execute(_POSTGRES)
+        if beside and job.role:
+            job.role.cold = "cold"
         yield Stage(job, "cold", beside, place.execute)
     else:
         server = request.getfixturevalue("mysql_by_flavour")(engine)
         parameters = server.create_database(name)
         server.create_database(f"{name}_there")
-        mine = MySqlJob(folder=folder, parameters=parameters, servers={"there": parameters})
+        role = mysql_role(parameters, request)
+        mine = MySqlJob(folder=folder, parameters=parameters, servers={"there": parameters}, role=role)
+        if beside and role:
+            role.cold = f"{name}_there"
         for statement in _MYSQL:
             mine.execute(statement)
         yield Stage(mine, f"{name}_there", beside, mine.execute)
@@ -320,6 +326,7 @@ def application(stage: Stage, statement: str) -> Iterator[None]:
         connection.rollback()
 
 
+@pytest.mark.rights("restore")
 def test_restore(stage: Stage) -> None:
     """Everything comes back as it was; what had drifted, or was held, is not touched."""
     before = stage.hot()
@@ -380,6 +387,7 @@ def test_a_dry_run_makes_nothing(stage: Stage) -> None:
         stage.copies()
 
 
+@pytest.mark.rights("all", "a role that may not read a table could not see what is wrong with it")
 def test_tables_that_cannot_be_cold(beside: Stage) -> None:
     """The table itself, one that is no cold table, a view, a schema that does not exist: each by name."""
     schema = beside.schema
