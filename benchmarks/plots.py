@@ -100,7 +100,7 @@ def bars(rows: Sequence[tuple[str, float, float]]) -> str:
     """Show ratios against their aims: a bar as long as the ratio is a part of the aim, and a line at the aim."""
     width, left, step = 720, 250, 22
     height = 26 + step * len(rows) + 8
-    x = _log_scale(0.1, 10, left, width - 60)
+    x = _log_scale(0.05, 10, left, width - 60)
     parts = [_text(x(1), 14, "aim", "middle", _GREY), _line(x(1), 20, x(1), height - 6, _GREY)]
     for number, (name, ratio, aim) in enumerate(rows):
         y, met = 26 + step * number, ratio >= aim
