@@ -212,7 +212,7 @@ def _operator_refusals(session: PostgresSession, oid: int) -> Iterator[str]:
         else:
             yield (
                 f"key column {column} is {kind}, which is ordered by {operator} instead of by < and >: no walk can "
-                f"follow such a key."
+                f"follow such a key. Make other columns the primary key."
             )
 
 
