@@ -118,8 +118,8 @@ class PostgresColdTables:
             " (SELECT piece FROM generate_series({first}, {end}::bigint - 1, {few}) AS start, LATERAL"
             " (SELECT pg_catalog.sha256(string_agg(sent, ''::bytea)) AS piece FROM"
             " (SELECT pg_catalog.record_send(ROW({columns}, {version})) AS sent FROM {cold} AS copied WHERE {lies}"
-            " AND copied.{ordinal} >= start AND copied.{ordinal} < start + {few} ORDER BY {object}, {ordinal}) AS neighbours"
-            ") AS pieces ORDER BY start) AS ordered"
+            " AND copied.{ordinal} >= start AND copied.{ordinal} < start + {few} ORDER BY {object}, {ordinal})"
+            " AS neighbours) AS pieces ORDER BY start) AS ordered"
         ).format(
             first=sql.Literal(copied.first),
             end=sql.Literal(copied.end),
