@@ -45,6 +45,12 @@ READING: Mapping[str, object] = {
     **_WALKING,
 }
 
+_ONE_BY_ONE = (
+    "SELECT pg_catalog.set_config(name, 'off', true)"
+    " FROM unnest(ARRAY['enable_hashjoin', 'enable_mergejoin', 'enable_seqscan']) AS name"
+    " UNION ALL SELECT pg_catalog.set_config('max_parallel_workers_per_gather', '0', true)"
+)
+
 _TERMINAL: Mapping[str, type[errors.Terminal]] = {
     "42501": errors.PrivilegeMissing,
     "42P01": errors.NotFound,
@@ -162,6 +168,10 @@ class PostgresSession:
         )
         yield
         self.execute("SELECT pg_catalog.set_config('statement_timeout', '0', true)")
+
+    def one_by_one(self) -> None:
+        """Look joined rows up one by one from here on: of rows just copied, or sent, no statistics tell."""
+        self.execute(_ONE_BY_ONE)
 
     @staticmethod
     def rollback() -> NoReturn:
