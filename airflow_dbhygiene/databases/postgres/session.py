@@ -62,7 +62,7 @@ _TERMINAL: Mapping[str, type[errors.Terminal]] = {
 }
 _TRANSIENT: Mapping[str, type[errors.Transient]] = {
     "55P03": errors.StatementTimedOut,
-    "57014": errors.StatementTimedOut,
+    "57014": errors.StatementTooLong,
     "40P01": errors.StatementTimedOut,
     "40001": errors.StatementTimedOut,
     "25P03": errors.DatabaseUnavailable,
