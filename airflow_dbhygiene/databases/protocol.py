@@ -98,10 +98,14 @@ class Span:
 
 @dataclass(frozen=True)
 class Restored:
-    """How many archived rows were put back, and how many were left alone since their key exists again."""
+    """How many archived rows were put back, and how many were left alone since their key exists again.
+
+    :param earlier: how many earlier tries of the same restore had put back; they may have been purged again since
+    """
 
     restored: int = 0
     existing: int = 0
+    earlier: int = 0
 
 
 @dataclass(frozen=True)
