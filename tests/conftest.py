@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests.faults.share import NOTE, tried
 from tests.servers.data import load_flights
@@ -25,6 +26,10 @@ from tests.servers.s3 import S3Server
 _airflow_home = tempfile.TemporaryDirectory(prefix="dbhygiene-airflow-", ignore_cleanup_errors=True)
 os.environ["AIRFLOW_HOME"] = _airflow_home.name
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("tests", deadline=None)
+settings.load_profile("tests")
 
 PostgresByVersion = Callable[[str], PostgresServer]
 MySqlByFlavour = Callable[[str], MySqlServer]

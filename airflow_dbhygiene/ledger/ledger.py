@@ -74,6 +74,16 @@ class Ledger:
         )
         return tuple(row[0] for row in rows)
 
+    def deleting_beside(self, run: Run) -> tuple[str, ...]:
+        """Name other runs of the same table that have archived what they have not purged yet."""
+        rows = self.session.execute(
+            "SELECT DISTINCT run_id FROM dbhygiene.run r JOIN dbhygiene.chunk c USING (run_id)"
+            " WHERE r.state = 'planned' AND table_name = %s AND run_id <> %s"
+            " AND c.state IN ('archived', 'verified', 'purging') ORDER BY run_id",
+            (str(run.selection.table), run.run_id),
+        )
+        return tuple(row[0] for row in rows)
+
     def policies(self) -> tuple[str, ...]:
         """Name the policies that have runs."""
         return tuple(row[0] for row in self.session.execute("SELECT DISTINCT policy FROM dbhygiene.run ORDER BY 1"))

@@ -105,11 +105,18 @@ def _act(site: Site, session: Any, run: Run) -> tuple[str, str]:
 
 
 def _optimize(site: Site, session: Any, run: Run) -> tuple[str, str]:
-    if reason := _too_little(session, run, _figures(site, session, run.selection.table)):
-        site.database.analyze(session, run.selection.table)
+    table = run.selection.table
+    if reason := _too_little(session, run, _figures(site, session, table)) or _in_the_way(session, run):
+        site.database.vacuum(session, table)
     else:
         reason = site.database.optimize(session, run.policy) or ""
-    return ("analyze" if reason else "optimize"), reason
+    return ("vacuum" if reason else "optimize"), reason
+
+
+def _in_the_way(session: Any, run: Run) -> str:
+    """Name runs that a copy would disturb: on PostgreSQL their rows would look changed. Empty without any."""
+    others = ", ".join(Ledger(session).deleting_beside(run))
+    return f"of the same table the runs {others} are between archive and purge" if others else ""
 
 
 def _too_little(session: Any, run: Run, sizes: Mapping[str, float]) -> str:

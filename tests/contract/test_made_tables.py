@@ -41,7 +41,6 @@ SEED: Final = int(os.environ.get("MADE_SEED") or secrets.randbits(32))
 
 as_often_as_asked = settings(
     max_examples=COUNT,
-    deadline=None,
     database=None,
     print_blob=False,
     report_multiple_bugs=False,

@@ -235,7 +235,6 @@ def test_no_sequence_of_changes_and_steps_loses_a_row(
             settings=settings(
                 max_examples=examples,
                 stateful_step_count=STEPS,
-                deadline=None,
                 database=None,
                 print_blob=False,
                 phases=(Phase.generate, Phase.shrink),

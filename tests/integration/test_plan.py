@@ -94,7 +94,7 @@ guards = st.builds(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ages, guards, st.booleans())
 def test_chunks_hold_each_stale_row_exactly_once(
     job: Job,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_dbhygiene.errors import PlanRefused, PolicyInvalid, PrivilegeMissing
-from airflow_dbhygiene.policy import Guard
+from airflow_dbhygiene.errors import PrivilegeMissing
 from airflow_dbhygiene.steps.archive import archive
 from airflow_dbhygiene.steps.purge import purge
 from airflow_dbhygiene.steps.reclaim import reclaim
@@ -37,14 +36,6 @@ def test_a_warning_is_heard_by_a_role_that_hears_errors_alone(job: Job) -> None:
     job.execute("ALTER TABLE events OWNER TO postgres")
     with pytest.raises(PrivilegeMissing, match="the server skipped"):
         reclaim(role.site, ticket.run)
-
-
-def test_optimize_is_not_of_postgresql(job: Job) -> None:
-    """The plan says so, by name, with what to do instead."""
-    with pytest.raises(PlanRefused, match=r"reclaim 'optimize' is of MySQL and MariaDB.*set reclaim to 'vacuum'"):
-        job.plan(job.policy(reclaim="optimize", guard=Guard(max_fraction=1, max_optimize_bytes=10**9)))
-    with pytest.raises(PolicyInvalid, match="say by guard"):
-        job.policy(reclaim="optimize")
 
 
 @pytest.mark.rights("reclaim")

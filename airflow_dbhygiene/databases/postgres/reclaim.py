@@ -1,4 +1,4 @@
-"""Giving space back: VACUUM, for the table's own use."""
+"""Giving space back: VACUUM, for the table's own use; pg_repack, for the disk's."""
 
 from __future__ import annotations
 
@@ -6,18 +6,15 @@ from typing import TYPE_CHECKING, LiteralString
 
 from psycopg import sql
 
+from airflow_dbhygiene.databases.postgres import repack
+from airflow_dbhygiene.databases.postgres.clutter import measure
 from airflow_dbhygiene.databases.postgres.session import translated
-from airflow_dbhygiene.errors import PolicyInvalid, PrivilegeMissing
+from airflow_dbhygiene.errors import PlanRefused, PrivilegeMissing
 
 if TYPE_CHECKING:
     from airflow_dbhygiene.databases.postgres.session import PostgresSession
     from airflow_dbhygiene.policy.model import Policy
     from airflow_dbhygiene.policy.names import TableName
-
-NO_OPTIMIZE = (
-    "reclaim 'optimize' is of MySQL and MariaDB. What PostgreSQL has, VACUUM FULL, locks readers out: set reclaim to "
-    "'vacuum', and shrink a bloated table by pg_repack."
-)
 
 
 def vacuum(session: PostgresSession, table: TableName) -> None:
@@ -33,12 +30,26 @@ def analyze(session: PostgresSession, table: TableName) -> None:
     _maintain(session, table, "ANALYZE {}")
 
 
-def optimize(session: PostgresSession, policy: Policy) -> str | None:  # noqa: ARG001 - the protocol's own
-    """Refuse: here there is no such thing. The plan says so before anything happens.
+def optimize(session: PostgresSession, policy: Policy) -> str | None:
+    """Copy the table, others writing meanwhile, so that free space goes back to the disk; vacuum the copy.
 
-    :raises PolicyInvalid: always
+    A copy begins without the map of pages that all can see, which index-only scans need.
+
+    :returns: why that would hurt and was left out; the table is vacuumed all the same
+    :raises PlanRefused: when pg_repack is not there any more
+    :raises StatementTimedOut: when it gave up
     """
-    raise PolicyInvalid(NO_OPTIMIZE)
+    table, most = policy.table_name, policy.guard.max_optimize_bytes or 0
+    if faults := tuple(repack.refusals(session, table)):
+        raise PlanRefused(str(table), faults)
+    needed = int(measure(session, table, ("disk_bytes",))["disk_bytes"])
+    reason = repack.reason_against(session)
+    if needed > most:
+        reason = f"the copy may take {needed:,} bytes, more than guard.max_optimize_bytes {most:,}"
+    if not reason:
+        repack.copy(session, table)
+    vacuum(session, table)
+    return reason
 
 
 def _maintain(session: PostgresSession, table: TableName, statement: LiteralString) -> None:
