@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from itertools import repeat
 from typing import Any, Final
 
 from tests.servers.mysql import MariaDbServer, MySqlServer
@@ -97,24 +98,25 @@ class Soak:
     def finish(self) -> None:
         """Finish every run that was ever planned, and take what is left."""
         self.analyze()
-        by_kind = {lane.kind: lane for lane in self.lanes}
-        self._finish(by_kind, unfinished(self.shop))
-        for lane in by_kind.values():
-            self._take_what_is_left(lane, by_kind)
+        lanes = {lane.kind: lane for lane in self.lanes}.values()
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(self._finish_all, lanes, repeat(unfinished(self.shop))))
         print(f"{self.engine}: all runs are at their end: {self.told_steps()}", flush=True)
 
-    def _finish(self, by_kind: dict[str, Lane], runs: Iterable[Began]) -> None:
+    def _finish_all(self, lane: Lane, runs: Iterable[Began]) -> None:
+        """Finish a table's own runs one by one; then run until nothing is stale: what stopped earlier runs is over."""
         for began in runs:
-            if fault := by_kind[began.kind].finish(began):
-                self.record.wrong.append(fault)
-
-    def _take_what_is_left(self, lane: Lane, by_kind: dict[str, Lane]) -> None:
-        """Run until nothing is stale: what stopped earlier runs is over."""
+            if began.kind == lane.kind:
+                self._finish(lane, began)
         for number in range(_MOST_LAST_RUNS):
             if not (began := lane.plan(f"the last, {number}")):
                 return
-            self._finish(by_kind, [began])
+            self._finish(lane, began)
         self.record.wrong.append(f"{lane.kind} has stale rows left after {_MOST_LAST_RUNS} runs")
+
+    def _finish(self, lane: Lane, began: Began) -> None:
+        if fault := lane.finish(began):
+            self.record.wrong.append(fault)
 
     def audit(self) -> list[Account]:
         """Account for every row."""
