@@ -303,6 +303,9 @@ class Database(Protocol):
     def busy(self, session: Any, table: TableName, pace: Pace, /) -> Iterator[str]:
         """Give every reason to pause that the server itself shows: those that the pace limits."""
 
+    def waiters(self, session: Any, /) -> int:
+        """Count who waits for a row now, as a transaction that has locked some is about to end."""
+
     def replica_lags(self, session: Any, /) -> list[float | None]:
         """Give how many seconds a replica is behind each of its primaries; None where it does not replicate."""
 

@@ -35,14 +35,18 @@ class Tempo:
     best: float = 0.0
     rest_seconds: float = 0.0
 
-    def after(self, rows: int, seconds: float, *, careful: bool = False) -> Tempo:
+    def after(self, rows: int, seconds: float, *, careful: bool = False, waited_for: bool = False) -> Tempo:
         """Learn from a batch: grow by half at most, shrink at once, and rest the longer the slower the server is.
+
+        One that others waited for makes the next one half as large.
 
         A server that is at half its best speed, or above, calls for no rest but the policy's; below it, for more than
         in proportion: at a quarter four times as long as the batch took, at a tenth forty times. What a batch that went
         row by row lost, it lost to itself. A batch that the end of its object cut short, and that was quick, says
         nothing: of so few rows the time goes into all that a batch does besides.
         """
+        if waited_for:
+            return replace(self, rows=self._half, rest_seconds=seconds * self.rest_fraction)
         if rows < self.rows / 2 and seconds <= self.target_seconds:
             return replace(self, rest_seconds=seconds * self.rest_fraction)
         speed = max(rows, 1) / max(seconds, 1e-6)
@@ -61,7 +65,11 @@ class Tempo:
 
     def after_pause(self) -> Tempo:
         """Begin with half the rows: what made us pause was perhaps ourselves."""
-        return replace(self, rows=max(self.rows // 2, min(_SMALLEST, self.most_rows)), rest_seconds=0.0)
+        return replace(self, rows=self._half, rest_seconds=0.0)
+
+    @property
+    def _half(self) -> int:
+        return max(self.rows // 2, min(_SMALLEST, self.most_rows))
 
 
 def first_tempo(target_seconds: float, most_rows: int, rest_fraction: float = 0.0) -> Tempo:

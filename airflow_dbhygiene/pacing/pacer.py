@@ -38,9 +38,9 @@ class Pacer:
         size, rest = (self.pace.target_batch_seconds, self.pace.max_batch_rows), self.pace.rest_fraction
         self.tempo = next_tempo(*size, *self.recent, rest) if self.recent else first_tempo(*size, rest)
 
-    def rest(self, rows: int, seconds: float, *, careful: bool = False) -> None:
+    def rest(self, rows: int, seconds: float, *, careful: bool = False, waited_for: bool = False) -> None:
         """Set the next batch's size by this one, and rest."""
-        self.tempo = self.tempo.after(rows, seconds, careful=careful)
+        self.tempo = self.tempo.after(rows, seconds, careful=careful, waited_for=waited_for)
         self.sleep(self.tempo.rest_seconds)
 
     def wait(self, reason: Callable[[], str | None], tell: Callable[[str], None], idle_seconds: float = 0.0) -> None:

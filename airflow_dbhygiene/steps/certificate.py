@@ -13,6 +13,7 @@ from airflow_dbhygiene.errors import HygieneError
 from airflow_dbhygiene.ledger import Ledger
 from airflow_dbhygiene.ledger.erasures import Erasures
 from airflow_dbhygiene.ledger.holds import Hold, Holds
+from airflow_dbhygiene.ledger.interruptions import Interruptions
 from airflow_dbhygiene.ledger.moves import PURGED
 from airflow_dbhygiene.ledger.objects import Objects
 from airflow_dbhygiene.version import VERSION
@@ -82,6 +83,7 @@ def certificate_of(site: Site, session: Any, run: Run, around: Circumstances) ->
         "rows_under_hold": around.rows_under_hold,
         **ledger.figures(run.run_id),
         "reclaim": ledger.reclaimed(run.run_id),
+        "interruptions": Interruptions(session).summary(run.run_id),
         "chunk_list": [_chunk_entry(session, chunk) for chunk in chunks],
         "objects_discarded": Objects(session).count_discarded(run.run_id),
     }

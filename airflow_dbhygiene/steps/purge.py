@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow_dbhygiene.databases.protocol import Outcomes
 from airflow_dbhygiene.errors import IllegalMove, RowsLocked, StatementTimedOut
-from airflow_dbhygiene.ledger import Chunk, Ledger, ObjectReceipt, Run
+from airflow_dbhygiene.ledger import Chunk, Ledger, ObjectReceipt, Run, migrate
 from airflow_dbhygiene.ledger.batches import Batches
 from airflow_dbhygiene.ledger.moves import PURGED, PURGING, VERIFIED
 from airflow_dbhygiene.ledger.objects import Objects
@@ -43,6 +43,7 @@ def purge(site: Site, run_id: str, number: int) -> Chunk:
     :raises Idle: when the chunk has not moved for the policy's max_idle_seconds
     """
     with site.database.session() as session:
+        migrate(site.database, session)  # the run may have been planned by an older version
         ledger = Ledger(session)
         run, chunk = ledger.existing_run(run_id), ledger.chunk(run_id, number)
         if chunk.state == PURGED:

@@ -58,6 +58,8 @@ def describe(report: dict[str, Any]) -> str:
         f"seconds of all workers: {seconds}",
         *(f"{chunk['label']} is {chunk['state']}" for chunk in report["chunk_list"] if chunk["state"] != PURGED),
     ]
+    if report["interruptions"]["longest"]:
+        lines.append(_interrupted(report["interruptions"]))
     if report["reclaim"]:
         lines.append(f"reclaim: {report['reclaim']['line']}")
     if report["holds"]:
@@ -67,6 +69,14 @@ def describe(report: dict[str, Any]) -> str:
     if report["rows_waiting"]:
         lines.append(f"behind: about {report['rows_waiting']:,} stale rows wait for {report['runs_behind']} more runs")
     return "\n".join(lines)
+
+
+def _interrupted(found: dict[str, Any]) -> str:
+    """Say how long a run stood still, how often it made way, and the reason of the longest time."""
+    return (
+        f"paused: {found['pauses']:,} times, {found['paused_seconds']:.1f} s in all; batches made smaller:"
+        f" {found['batches_made_smaller']:,}. {found['longest'][0]['reason']}"
+    )
 
 
 def _approver_before(ledger: Ledger, run: Run) -> str | None:

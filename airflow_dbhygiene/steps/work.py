@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from airflow_dbhygiene.errors import Idle, Paused
 from airflow_dbhygiene.ledger import Chunk, Ledger, Run
+from airflow_dbhygiene.ledger.interruptions import Interruptions
 from airflow_dbhygiene.pacing.reasons import pause_reason
 from airflow_dbhygiene.steps.plan import check_server
 
@@ -28,6 +31,7 @@ class Work:
     pacer: Pacer
     progress: Progress
     replicas: tuple[Replica, ...] = ()
+    waiters: int = 0
 
     @property
     def batch_rows(self) -> int:
@@ -45,6 +49,7 @@ class Work:
             self.site.database.share_gate(self.session)
             check_server(self.site, self.session, self.run)
             yield Ledger(self.session).held_condition(self.run.policy)
+            self.waiters = self.site.database.waiters(self.session)
 
     def lock(self) -> Chunk:
         """Lock the chunk's row: a twin waits, and a lost acknowledgement shows in where the fence stands.
@@ -58,7 +63,11 @@ class Work:
     def learn(self, rows: int, seconds: float, *, careful: bool) -> None:
         """Tell how far the chunk is, set the next batch's size by this one, and rest."""
         self.progress.at(self.chunk.purged_through)
-        self.pacer.rest(rows, seconds, careful=careful)
+        if self.waiters:
+            self._note(
+                0.0, f"sessions waited for rows as a batch ended: {self.waiters}; the next one was half as large"
+            )
+        self.pacer.rest(rows, seconds, careful=careful, waited_for=self.waiters > 0)
 
     def wait(self) -> None:
         """Wait, outside any transaction, while there is a reason to.
@@ -66,8 +75,19 @@ class Work:
         :raises Paused: when the reason outlasts the policy's max_pause_seconds
         :raises Idle: when the chunk has not moved for max_idle_seconds, over all its tries
         """
-        self.pacer.wait(
-            lambda: pause_reason(self.site.database, self.session, self.run, self.replicas),
-            self.progress.pausing,
-            self.chunk.idle_seconds,
-        )
+        began, reason = time.monotonic(), self._reason()
+        if reason is None:
+            return
+        try:
+            self.pacer.wait(self._reason, self.progress.pausing, self.chunk.idle_seconds)
+        except (Paused, Idle):
+            self._note(time.monotonic() - began, reason)
+            raise
+        self._note(time.monotonic() - began, reason)
+
+    def _reason(self) -> str | None:
+        return pause_reason(self.site.database, self.session, self.run, self.replicas)
+
+    def _note(self, seconds: float, reason: str) -> None:
+        with self.session.transaction(durable=False):
+            Interruptions(self.session).record(self.chunk, seconds, reason)

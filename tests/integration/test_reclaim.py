@@ -42,7 +42,8 @@ def test_a_warning_is_heard_by_a_role_that_hears_errors_alone(job: Job) -> None:
 def test_a_run_that_an_older_version_planned_is_reclaimed_and_reported(job: Job) -> None:
     """The ledger then lacks the table that this step writes to; workers are upgraded while runs are under way."""
     tickets = job.start(job.policy(reclaim="vacuum"))
-    job.execute("DROP TABLE dbhygiene.reclaim, dbhygiene.erasure; DELETE FROM dbhygiene.migration WHERE version > 2")
+    job.execute("DROP TABLE dbhygiene.reclaim, dbhygiene.erasure, dbhygiene.interruption")
+    job.execute("DELETE FROM dbhygiene.migration WHERE version > 2")
     for ticket in tickets:
         for step in (archive, verify, purge):
             step(job.site, ticket.run, ticket.chunk)

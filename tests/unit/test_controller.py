@@ -9,6 +9,7 @@ from statistics import mean
 import pytest
 
 from airflow_dbhygiene.errors import DatabaseUnavailable, Idle, Paused
+from airflow_dbhygiene.pacing.controller import next_tempo
 from airflow_dbhygiene.policy import Pace
 from benchmarks.simulation import FULL_SPEED, SCENARIOS, Batch, Scenario, Simulation
 
@@ -119,3 +120,12 @@ def test_the_rest_that_the_policy_asks_for() -> None:
     """Three times as long as the batch: a quarter of the time is used."""
     done = Simulation(Scenario(pace=Pace(rest_fraction=3))).run()
     assert busy(done.between(10, 180), 170) == pytest.approx(0.25, abs=0.01)
+
+
+def test_a_batch_that_others_waited_for_makes_the_next_one_half_as_large() -> None:
+    """However quick it was; and it grows again by half at most."""
+    tempo = next_tempo(0.25, 50_000, 20_000, 80_000)
+    smaller = tempo.after(20_000, 0.2, waited_for=True)
+    assert smaller.rows == 10_000
+    assert smaller.after(10_000, 0.1).rows == 15_000
+    assert next_tempo(0.25, 50_000, 150, 80_000).after(150, 0.1, waited_for=True).rows == 100

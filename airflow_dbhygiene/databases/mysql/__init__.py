@@ -73,6 +73,7 @@ class MySqlDatabase:
     measure = staticmethod(clutter.measure)
     oldest_age_seconds = staticmethod(clutter.oldest_age_seconds)
     busy = staticmethod(load.busy)
+    waiters = staticmethod(load.waiters)
     replica_lags = staticmethod(load.replica_lags)
     limits = load.LIMITS
     clock = staticmethod(load.clock)

@@ -40,6 +40,11 @@ def busy(session: MySqlSession, table: TableName, pace: Pace) -> Iterator[str]:
             yield f"InnoDB's history list has {length:,} entries, more than {pace.max_history_list_length:,}"
 
 
+def waiters(session: MySqlSession) -> int:
+    """Count who waits for a row, whoever has locked it: for whom is told to administrators alone."""
+    return int(session.execute("SHOW GLOBAL STATUS LIKE 'Innodb_row_lock_current_waits'")[0][1])
+
+
 def replica_lags(session: MySqlSession) -> list[float | None]:
     """Give how many seconds this replica is behind each of its primaries; None where a thread of it stands still.
 

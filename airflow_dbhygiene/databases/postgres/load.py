@@ -26,6 +26,12 @@ WHERE NOT granted AND locktype = 'relation' AND pid <> pg_catalog.pg_backend_pid
 LIMIT 1
 """
 
+_WAITERS: Final[LiteralString] = """
+SELECT count(*) FROM pg_catalog.pg_locks
+WHERE NOT granted AND locktype = 'transactionid'
+  AND transactionid = pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.xid
+"""
+
 _REPLICA_LAG: Final[LiteralString] = """
 SELECT application_name, state IS NULL, extract(epoch FROM coalesce(replay_lag, '0'))::float8
 FROM pg_catalog.pg_stat_replication
@@ -70,6 +76,11 @@ def busy(session: PostgresSession, table: TableName, pace: Pace) -> Iterator[str
         yield from _wal_written(session, pace.max_wal_fraction)
     if pace.max_active_sessions is not None:
         yield from _active(session, pace.max_active_sessions)
+
+
+def waiters(session: PostgresSession) -> int:
+    """Count who waits for this transaction to end."""
+    return int(session.execute(_WAITERS)[0][0])
 
 
 def replica_lags(session: PostgresSession) -> list[float | None]:  # noqa: ARG001 - the protocol's
