@@ -126,7 +126,7 @@ def _protect(job: _Job) -> None:
         job.site.database.close_gate(job.session)
         fields = {"hold_id": hold_id, "table_name": table, "predicate": predicate, "reason": reason}
         holds.place({**fields, "placed_by": RESTORE}, None)
-    standing(holds.find(hold_id), table, predicate, "start a new restore, which places a hold of its own")
+    standing(holds, hold_id, table, predicate, "start a new restore, which places a hold of its own")
 
 
 def _restore_chunk(job: _Job, chunk: Chunk) -> Iterator[Restored]:

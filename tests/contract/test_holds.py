@@ -91,14 +91,45 @@ def test_a_hold_that_is_placed_while_a_purge_runs_binds_from_the_next_batch(even
     assert len(left(events_job)) == counts["rows_held"]
 
 
+def expire(job: Job, hold_id: str) -> None:
+    """Let a hold's end pass."""
+    job.execute("UPDATE dbhygiene.hold SET until_at = '2001-01-01' WHERE hold_id = %s", (hold_id,))
+
+
 def test_a_hold_ends_by_itself(events_job: Job) -> None:
     """One that is over binds nothing; one that ends later binds."""
-    place_hold(events_job.site, wish(events_job, where="id < 100", until=LONG_AGO))
+    place_hold(events_job.site, wish(events_job, where="id < 100", until=FAR, hold_id="over"))
+    expire(events_job, "over")
     (binding,) = [place_hold(events_job.site, wish(events_job, where="id < 10", until=FAR)).hold]
     assert list_holds(events_job.site) == (binding,)
     assert binding.until_at == FAR
     events_job.run(events_job.policy())
     assert left(events_job) == list(range(10))
+
+
+def test_a_hold_that_would_be_over_at_once_is_refused(events_job: Job) -> None:
+    """Whoever is told of a hundred protected rows relies on it; nothing of it stays in the ledger."""
+    with pytest.raises(IllegalMove, match=r"is over since 2001-01-01 00:00:00 UTC.*give a later until"):
+        place_hold(events_job.site, wish(events_job, where="id < 100", until=LONG_AGO))
+    assert list_holds(events_job.site, released=True) == ()
+
+
+def test_a_later_end_moves_a_holds_end(events_job: Job) -> None:
+    """Placed again with a later end, or with none, the hold lasts so long, even if it was over; it never ends sooner."""
+    site, case = events_job.site, {"where": "id < 100", "hold_id": "case"}
+    for until in (FAR, FAR.add(years=1), FAR.add(years=1), None):
+        assert place_hold(site, wish(events_job, until=until, **case)).hold.until_at == until
+    with pytest.raises(IllegalMove, match=r"'case' lasts longer, until it is released: release it"):
+        place_hold(site, wish(events_job, until=FAR, **case))
+    expire(events_job, "case")
+    with pytest.raises(IllegalMove, match="'case' is over since 2001-01-01"):
+        place_hold(site, wish(events_job, until=LONG_AGO, **case))
+    placed = place_hold(site, wish(events_job, until=FAR, **case))
+    assert (placed.hold.until_at, placed.hold.binding, placed.rows) == (FAR, True, 100)
+    with pytest.raises(IllegalMove, match=r"'case' lasts longer, until 2100-01-01 00:00:00 UTC"):
+        place_hold(site, wish(events_job, until=FAR.subtract(days=1), **case))
+    events_job.run(events_job.policy())
+    assert left(events_job) == list(range(100))
 
 
 def test_the_same_hold_again_is_the_same_hold(events_job: Job) -> None:
