@@ -153,6 +153,15 @@ WHERE n.nspname = %(schema)s AND c.relname = %(table)s
 ORDER BY ic.relname
 """
 
+YOUNG_INDEXES: Final[LiteralString] = """
+SELECT i.indexrelid::pg_catalog.regclass::text
+FROM pg_catalog.pg_index i
+WHERE i.indrelid = %s::pg_catalog.regclass AND i.indcheckxmin
+  AND age(i.xmin) <= age(pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::pg_catalog.xid)
+ORDER BY 1
+"""
+"""Rows were changed when they were made, and transactions that may see these as they were still run."""
+
 DELETE_TRIGGERS: Final[LiteralString] = (
     _TREE
     + """
