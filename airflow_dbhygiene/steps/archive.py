@@ -163,7 +163,7 @@ def _copy_piece(attempt: _Attempt, beside: Beside, session: Any, piece: _Piece, 
     """
     name = attempt.store.named(_base_name(attempt, piece))
     with session.transaction(durable=False):
-        held = Ledger(session).held_condition(attempt.run.policy)
+        held = Ledger(session).held_condition(attempt.site.database, attempt.run.policy)
         Objects(session).intend(attempt.chunk, attempt.nonce, piece.part, name)
     with session.transaction(walking=True, durable=False):
         written = beside.copy(session, attempt.run, span, held, name, _notes(attempt, piece))
@@ -188,7 +188,7 @@ def _rows(attempt: _Attempt, piece: _Piece, most: int) -> Generator[pa.RecordBat
     """Read a piece, without the rows that a hold protects as of now; a later hold binds at the purge."""
     database, run = attempt.site.database, attempt.run
     with database.session() as session:
-        held = Ledger(session).held_condition(run.policy)
+        held = Ledger(session).held_condition(database, run.policy)
     with database.read(run.selection, attempt.chunk.span, piece.after, most, held) as batches:
         yield from batches
 

@@ -182,6 +182,33 @@ ORDER BY 1, 2
 """
 )
 
+ROOT: Final[LiteralString] = """
+SELECT n.nspname, r.relname
+FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_class r ON r.oid = pg_catalog.pg_partition_root(c.oid)
+JOIN pg_catalog.pg_namespace n ON n.oid = r.relnamespace
+WHERE c.oid = %s AND c.relispartition
+"""
+
+# Each of the tables with each that it is a partition of, or inherits from, over any number of steps.
+ANCESTORS: Final[LiteralString] = """
+WITH RECURSIVE named(oid) AS (
+    SELECT c.oid
+    FROM unnest(%(schemas)s::text[], %(tables)s::text[]) AS name(nspname, relname)
+    JOIN pg_catalog.pg_namespace n USING (nspname)
+    JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = name.relname
+), line(child, parent) AS (
+    SELECT oid, oid FROM named
+    UNION
+    SELECT l.child, i.inhparent FROM line l JOIN pg_catalog.pg_inherits i ON i.inhrelid = l.parent
+)
+SELECT cn.nspname, c.relname, pn.nspname, p.relname
+FROM line
+JOIN pg_catalog.pg_class c ON c.oid = child JOIN pg_catalog.pg_namespace cn ON cn.oid = c.relnamespace
+JOIN pg_catalog.pg_class p ON p.oid = parent JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace
+WHERE child <> parent
+"""
+
 INHERITANCE: Final[LiteralString] = """
 SELECT i.inhparent::pg_catalog.regclass::text, i.inhrelid::pg_catalog.regclass::text
 FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
