@@ -65,6 +65,14 @@ class Facts:
 
 
 @dataclass(frozen=True)
+class Relatives:
+    """Of names of tables, those that a table's rows go by: its own and its parents', and those of its partitions."""
+
+    whole: frozenset[TableName]
+    parts: frozenset[TableName] = frozenset()
+
+
+@dataclass(frozen=True)
 class Selection:
     """The stale rows of one run: a predicate, and the order in which the run walks them."""
 
@@ -90,10 +98,14 @@ class Span:
 
 @dataclass(frozen=True)
 class Restored:
-    """How many archived rows were put back, and how many were left alone since their key exists again."""
+    """How many archived rows were put back, and how many were left alone since their key exists again.
+
+    :param earlier: how many earlier tries of the same restore had put back; they may have been purged again since
+    """
 
     restored: int = 0
     existing: int = 0
+    earlier: int = 0
 
 
 @dataclass(frozen=True)
@@ -219,7 +231,10 @@ class Database(Protocol):
         """Refuse SQL of a user's that is not one boolean expression; ``where`` names it in the error."""
 
     def key_columns(self, session: Any, table: TableName, /) -> tuple[Column, ...]:
-        """Give the columns of the primary key, none when there is no key."""
+        """Give the columns of the primary key, none when there is no key; refuse what is no table by itself."""
+
+    def relatives(self, session: Any, table: TableName, names: Collection[TableName], /) -> Relatives:
+        """Tell which of these names mean rows of the table, too."""
 
     def keys_condition(self, columns: Sequence[Column], keys: Sequence[Sequence[str]], /) -> str:
         """Write a condition that rows with these keys fulfil."""

@@ -51,8 +51,16 @@ class Holds:
 
     def place(self, hold: Mapping[str, object], until_at: datetime | None) -> bool:
         """Write a hold's fields; False when its id is taken. Close the gate before."""
-        until = until_at.astimezone(UTC).replace(tzinfo=None).isoformat(" ") if until_at else None
-        return bool(self._session.insert_new("dbhygiene.hold", {**hold, "until_at": until}))
+        return bool(self._session.insert_new("dbhygiene.hold", {**hold, "until_at": _written(until_at)}))
+
+    def prolong(self, hold_id: str, until_at: datetime | None) -> bool:
+        """Move a hold's end; False when it was released. Close the gate before."""
+        return bool(
+            self._session.change(
+                "UPDATE dbhygiene.hold SET until_at = %s WHERE hold_id = %s AND released_at IS NULL",
+                (_written(until_at), hold_id),
+            )
+        )
 
     def find(self, hold_id: str) -> Hold | None:
         """Read one hold, None when there is none of that id."""
@@ -105,6 +113,10 @@ def _hold(row: tuple[Any, ...]) -> Hold:
         hold_id, table, predicate, reason, placed_by, _aware(placed_at), _aware(until_at) if until_at else None,
         released_by, _aware(released_at) if released_at else None, bool(binding),
     )  # fmt: skip
+
+
+def _written(moment: datetime | None) -> str | None:
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ") if moment else None
 
 
 def _aware(moment: datetime) -> datetime:

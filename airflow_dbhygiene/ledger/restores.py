@@ -4,34 +4,38 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_dbhygiene.databases.protocol import Restored
-
 if TYPE_CHECKING:
+    from airflow_dbhygiene.databases.protocol import Restored
     from airflow_dbhygiene.ledger.records import Chunk
 
 
 class Restores:
-    """Receipts for rows that are back, in the transaction that inserts them."""
+    """Receipts for rows that are back, in the transaction that inserts them.
 
-    def __init__(self, session: Any) -> None:
+    :param restore_id: names the restore, and all that it was asked for: its receipts say nothing of any other
+    """
+
+    def __init__(self, session: Any, restore_id: str) -> None:
         self._session = session
+        self._restore_id = restore_id
 
-    def through(self, restore_id: str, chunk: Chunk) -> int:
-        """Give the ordinal up to which a restore has dealt with a chunk."""
+    def through(self, chunk: Chunk) -> int:
+        """Give the ordinal up to which the restore has dealt with a chunk."""
         rows = self._session.execute(
-            "SELECT coalesce(max(end_ordinal), 0) FROM dbhygiene.restore WHERE restore_id = %s AND chunk = %s",
-            (restore_id, chunk.chunk),
+            "SELECT coalesce(max(end_ordinal), 0) FROM dbhygiene.restore"
+            " WHERE restore_id = %s AND run_id = %s AND chunk = %s",
+            (self._restore_id, chunk.run_id, chunk.chunk),
         )
         return int(rows[0][0])
 
-    def record(self, restore_id: str, chunk: Chunk, target: str, span: range, restored: Restored) -> None:
+    def record(self, chunk: Chunk, target: str, span: range, restored: Restored) -> None:
         """Write a restored batch's receipt, in the transaction that puts the rows back."""
         self._session.execute(
             "INSERT INTO dbhygiene.restore"
             " (restore_id, run_id, chunk, first_ordinal, end_ordinal, target, restored, existing)"
             " VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
             (
-                restore_id, chunk.run_id, chunk.chunk, span.start, span.stop, target, restored.restored,
+                self._restore_id, chunk.run_id, chunk.chunk, span.start, span.stop, target, restored.restored,
                 restored.existing,
             ),
         )  # fmt: skip
@@ -39,11 +43,7 @@ class Restores:
             "UPDATE dbhygiene.run SET restored_at = CURRENT_TIMESTAMP(6) WHERE run_id = %s", (chunk.run_id,)
         )
 
-    def restored(self, restore_id: str) -> Restored:
-        """Add a restore's batches up."""
-        rows = self._session.execute(
-            "SELECT coalesce(sum(restored), 0), coalesce(sum(existing), 0)"
-            " FROM dbhygiene.restore WHERE restore_id = %s",
-            (restore_id,),
-        )
-        return Restored(*map(int, rows[0]))
+    def restored(self) -> int:
+        """Give how many rows the restore has put back so far."""
+        statement = "SELECT coalesce(sum(restored), 0) FROM dbhygiene.restore WHERE restore_id = %s"
+        return int(self._session.execute(statement, (self._restore_id,))[0][0])

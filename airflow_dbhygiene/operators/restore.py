@@ -57,16 +57,22 @@ class RestoreOperator(HygieneOperator):
         """Call the step. A retry is the same restore, and goes on where it stopped."""
         from airflow_dbhygiene.steps.restore import Wish, restore  # noqa: PLC0415
 
-        dag_run = context["dag_run"]
         wish = Wish(
             run_id=self.run,
-            restore_id=f"{dag_run.dag_id} {dag_run.run_id} {self.task_id}",
+            restore_id=restore_id_of(context),
             chunks=parse_chunks(self.chunks),
             where=given(self.where),
             into=given(self.into),
             dry_run=str(self.is_dry_run).lower() in ("true", "1", "yes"),
         )
         return asdict(restore(site, wish))
+
+
+def restore_id_of(context: Context) -> str:
+    """Name the restore that a task instance is: every one of a mapped task is a restore of its own."""
+    task = context["ti"]
+    name = f"{task.dag_id} {task.run_id} {task.task_id}"
+    return name if task.map_index in (None, -1) else f"{name} {task.map_index}"
 
 
 def parse_chunks(text: str | None) -> tuple[int, ...] | None:

@@ -157,8 +157,12 @@ class Policy(Part):
 
     @property
     def json_text(self) -> str:
-        """The policy as canonical JSON: the same policy gives the same text."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)
+        """The policy as canonical JSON: the same policy gives the same text.
+
+        Whom to tell is the DAG's affair: what a notifier is given may be a secret, and this text goes into ledger and
+        archive.
+        """
+        return json.dumps(self.model_dump(mode="json", exclude={"notify"}), sort_keys=True, ensure_ascii=False)
 
     @property
     def digest(self) -> str:

@@ -134,6 +134,8 @@ class ClutterSensor(BaseSensorOperator):
         from airflow_dbhygiene.triggers.clutter import ClutterTrigger  # noqa: PLC0415
 
         window = self._window(context)
+        if "stale_rows" in self.at_least and window.cutoff:
+            self.log.info("waiting for rows older than %s: what grows old meanwhile is for the next run", window.cutoff)
         self.defer(
             timeout=timedelta(seconds=self.timeout),
             method_name="execute_complete",

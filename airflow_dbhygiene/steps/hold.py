@@ -61,10 +61,13 @@ class Placed:
 def place_hold(site: Site, wish: HoldWish) -> Placed:
     """Protect rows. Batches under way end first; those that begin later see the hold. The same wish again does nothing.
 
+    With a later ``until``, or with none, the hold that stands lasts so long; one that was over binds again.
+
     :raises PolicyInvalid: when the condition is not one boolean expression, or the keys do not fit the primary key
     :raises NotFound: when there is no such table or column
     :raises StatementFailed: when the server rejects the condition
-    :raises IllegalMove: when the id belongs to another hold, or to one that was released
+    :raises IllegalMove: when the id belongs to another hold, to one that was released, or to one that lasts longer; and
+        when the hold would be over at once
     """
     table = parse_table_name(wish.table)
     with site.database.session() as session:
@@ -74,8 +77,7 @@ def place_hold(site: Site, wish: HoldWish) -> Placed:
         with session.transaction(lock_seconds=_GATE_SECONDS):
             site.database.close_gate(session)
             fields = {"hold_id": hold_id, "table_name": str(table), "predicate": predicate}
-            Holds(session).place({**fields, "reason": wish.reason, "placed_by": wish.placed_by}, wish.until)
-        hold = standing(Holds(session).find(hold_id), str(table), predicate)
+            hold = _write(Holds(session), fields | {"reason": wish.reason, "placed_by": wish.placed_by}, wish.until)
         return Placed(hold, _count(site, session, table, predicate))
 
 
@@ -136,11 +138,33 @@ def _predicate(site: Site, session: Any, table: TableName, wish: HoldWish) -> st
     return predicate
 
 
-def standing(hold: Hold | None, table: str, predicate: str, fix: str = "use another id") -> Hold:
-    """Give the hold of an id, if it stands and says the same.
+def _write(holds: Holds, fields: dict[str, str], until: datetime | None) -> Hold:
+    """Place a hold, or move the end of the one that has its id; behind a closed gate."""
+    holds.place(fields, until)
+    place = fields["hold_id"], fields["table_name"], fields["predicate"]
+    if _later(until, _same(holds, *place, "use another id").until_at):
+        holds.prolong(fields["hold_id"], until)
+    hold = standing(holds, *place, "give a later until, or none")
+    if hold.until_at != until:
+        message = f"hold {hold.hold_id!r} lasts longer, until {_end(hold)}: release it when it is to end sooner."
+        raise IllegalMove(message)
+    return hold
 
-    :raises IllegalMove: when the id belongs to another hold, or to one that was released: none binds again by chance
+
+def standing(holds: Holds, hold_id: str, table: str, predicate: str, fix: str) -> Hold:
+    """Give the hold of an id, if it says the same and binds.
+
+    :raises IllegalMove: when the id belongs to another hold, or to one that was released or is over: none binds again
+        by chance
     """
+    hold = _same(holds, hold_id, table, predicate, fix)
+    if not hold.binding:
+        raise IllegalMove(f"hold {hold_id!r} is over since {_end(hold)}, and protects nothing: {fix}.")
+    return hold
+
+
+def _same(holds: Holds, hold_id: str, table: str, predicate: str, fix: str) -> Hold:
+    hold = holds.find(hold_id)
     assert hold is not None  # noqa: S101 - it was placed just now, or before
     if hold.released_at is not None:
         message = f"hold {hold.hold_id!r} was released at {hold.released_at:%F %T} UTC by {hold.released_by}: {fix}."
@@ -148,6 +172,14 @@ def standing(hold: Hold | None, table: str, predicate: str, fix: str = "use anot
     if (parse_table_name(hold.table), hold.predicate) != (parse_table_name(table), predicate):
         raise IllegalMove(f"hold {hold.hold_id!r} protects other rows already, of {hold.table}: {fix}.")
     return hold
+
+
+def _later(until: datetime | None, end: datetime | None) -> bool:
+    return end is not None and (until is None or until > end)
+
+
+def _end(hold: Hold) -> str:
+    return f"{hold.until_at:%F %T} UTC" if hold.until_at else "it is released"
 
 
 def _count(site: Site, session: Any, table: TableName, predicate: str) -> int | None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     from airflow_dbhygiene.steps.site import Site
 
 _BATCH_ROWS: Final = 10_000
+_ID_LENGTH: Final = 200
+_DIGITS: Final = 16
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ class Wish:
     """What to put back.
 
     :param run_id: the run whose rows come back
-    :param restore_id: names this restore: the same id goes on where it stopped
+    :param restore_id: names this restore: the same id goes on where it stopped, if all else is the same too
     :param chunks: only these chunks; None means all
     :param where: SQL condition over the table's columns that narrows the rows down
     :param into: schema.table to put them into; None means the table that they came from
@@ -60,6 +65,14 @@ class _Job:
     run: Run
     target: TableName
 
+    @cached_property
+    def receipts(self) -> Restores:
+        """The restore's receipts, which know it by its id and a digest of all that it was asked for."""
+        wish = self.wish
+        asked = json.dumps((wish.restore_id, wish.run_id, str(self.target), wish.where, wish.chunks))
+        digest = hashlib.sha256(asked.encode()).hexdigest()[:_DIGITS]
+        return Restores(self.session, f"{wish.restore_id[: _ID_LENGTH - _DIGITS - 1]} {digest}")
+
 
 def restore(site: Site, wish: Wish) -> Restored:
     """Put rows back in batches, each with its row in the ledger; restoring twice changes nothing.
@@ -67,7 +80,8 @@ def restore(site: Site, wish: Wish) -> Restored:
     Rows that had drifted, were held or had vanished when their run came by are not put back: the application has
     decided about them since. Restored rows stay under a hold unless the policy's ``restored`` is "purge".
 
-    :returns: how many rows came back, and how many were left alone since their key exists again
+    :returns: how many rows this try put back, how many it left alone since their key exists again, and how many
+        earlier tries had put back
     :raises NotFound: when the ledger has no such run or chunk
     :raises IllegalMove: when the run was archived under a mask, or rows were erased from its archive, or when the hold
         of this restore was released: whoever did so gave its rows away
@@ -87,10 +101,17 @@ def restore(site: Site, wish: Wish) -> Restored:
             site.database.try_condition(session, target, wish.where, "where")
         job = _Job(site, session, wish, run, target)
         chunks = _chosen(ledger.chunks(run.run_id), wish)
-        if not wish.dry_run and target == run.selection.table:
+        named = site.database.relatives(session, run.selection.table, {target})
+        if not wish.dry_run and target in named.whole | named.parts:
             _protect(job)
-        done = [batch for chunk in chunks for batch in _restore_chunk(job, chunk)]
-        return _sum(done) if wish.dry_run else Restores(session).restored(wish.restore_id)
+        earlier = 0 if wish.dry_run else job.receipts.restored()
+        done = _sum([batch for chunk in chunks for batch in _restore_chunk(job, chunk)])
+        if earlier:
+            site.tell(
+                f"{earlier:,} rows came back in earlier tries of this restore. Those that have gone again since stay "
+                f"away: a new restore would bring them back."
+            )
+        return replace(done, earlier=earlier)
 
 
 def _refuse_erased(session: Any, run: Run) -> None:
@@ -126,12 +147,12 @@ def _protect(job: _Job) -> None:
         job.site.database.close_gate(job.session)
         fields = {"hold_id": hold_id, "table_name": table, "predicate": predicate, "reason": reason}
         holds.place({**fields, "placed_by": RESTORE}, None)
-    standing(holds.find(hold_id), table, predicate, "start a new restore, which places a hold of its own")
+    standing(holds, hold_id, table, predicate, "start a new restore, which places a hold of its own")
 
 
 def _restore_chunk(job: _Job, chunk: Chunk) -> Iterator[Restored]:
     left_out = Batches(job.session).left_out(chunk)
-    start = 0 if job.wish.dry_run else Restores(job.session).through(job.wish.restore_id, chunk)
+    start = 0 if job.wish.dry_run else job.receipts.through(chunk)
     progress = Progress(job.site.tell, f"restore {chunk.label}", chunk.purged_through)
     for receipt in Objects(job.session).of(chunk):
         for first, rows in _batches(job, receipt, start, chunk.purged_through):
@@ -148,7 +169,7 @@ def _restore_batch(job: _Job, chunk: Chunk, span: range, rows: pa.Table) -> Rest
             restored = job.site.database.restore_rows(job.session, job.run.selection, rows, job.target, job.wish.where)
         except RowsReferenced as error:
             raise RowsReferenced(f"{error} Restore the rows that {job.target} points at first.") from error
-        Restores(job.session).record(job.wish.restore_id, chunk, str(job.target), span, restored)
+        job.receipts.record(chunk, str(job.target), span, restored)
         if job.wish.dry_run:
             job.session.rollback()
     return restored

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import pendulum
 import pytest
 
-from airflow_dbhygiene.errors import IllegalMove, NotFound, Paused, PolicyInvalid, StatementFailed
+from airflow_dbhygiene.errors import IllegalMove, NotFound, Paused, PlanRefused, PolicyInvalid, StatementFailed
 from airflow_dbhygiene.policy import Pace
 from airflow_dbhygiene.steps.archive import archive
 from airflow_dbhygiene.steps.hold import HoldWish, list_holds, parse_keys, place_hold, release_hold
@@ -18,6 +19,8 @@ from airflow_dbhygiene.steps.report import report
 from airflow_dbhygiene.steps.restore import Wish, restore
 from airflow_dbhygiene.steps.verify import verify
 from tests.job import STALE_EVENTS, Job
+from tests.mysql_job import EVENTS, MySqlJob
+from tests.servers.mysql import MariaDbServer
 
 FAR = pendulum.datetime(2100, 1, 1)
 LONG_AGO = pendulum.datetime(2001, 1, 1)
@@ -91,14 +94,45 @@ def test_a_hold_that_is_placed_while_a_purge_runs_binds_from_the_next_batch(even
     assert len(left(events_job)) == counts["rows_held"]
 
 
+def expire(job: Job, hold_id: str) -> None:
+    """Let a hold's end pass."""
+    job.execute("UPDATE dbhygiene.hold SET until_at = '2001-01-01' WHERE hold_id = %s", (hold_id,))
+
+
 def test_a_hold_ends_by_itself(events_job: Job) -> None:
     """One that is over binds nothing; one that ends later binds."""
-    place_hold(events_job.site, wish(events_job, where="id < 100", until=LONG_AGO))
+    place_hold(events_job.site, wish(events_job, where="id < 100", until=FAR, hold_id="over"))
+    expire(events_job, "over")
     (binding,) = [place_hold(events_job.site, wish(events_job, where="id < 10", until=FAR)).hold]
     assert list_holds(events_job.site) == (binding,)
     assert binding.until_at == FAR
     events_job.run(events_job.policy())
     assert left(events_job) == list(range(10))
+
+
+def test_a_hold_that_would_be_over_at_once_is_refused(events_job: Job) -> None:
+    """Whoever is told of a hundred protected rows relies on it; nothing of it stays in the ledger."""
+    with pytest.raises(IllegalMove, match=r"is over since 2001-01-01 00:00:00 UTC.*give a later until"):
+        place_hold(events_job.site, wish(events_job, where="id < 100", until=LONG_AGO))
+    assert list_holds(events_job.site, released=True) == ()
+
+
+def test_a_later_end_moves_a_holds_end(events_job: Job) -> None:
+    """Placed again with a later end, or with none, the hold lasts so long, even if it was over; it never ends sooner."""
+    site, case = events_job.site, {"where": "id < 100", "hold_id": "case"}
+    for until in (FAR, FAR.add(years=1), FAR.add(years=1), None):
+        assert place_hold(site, wish(events_job, until=until, **case)).hold.until_at == until
+    with pytest.raises(IllegalMove, match=r"'case' lasts longer, until it is released: release it"):
+        place_hold(site, wish(events_job, until=FAR, **case))
+    expire(events_job, "case")
+    with pytest.raises(IllegalMove, match="'case' is over since 2001-01-01"):
+        place_hold(site, wish(events_job, until=LONG_AGO, **case))
+    placed = place_hold(site, wish(events_job, until=FAR, **case))
+    assert (placed.hold.until_at, placed.hold.binding, placed.rows) == (FAR, True, 100)
+    with pytest.raises(IllegalMove, match=r"'case' lasts longer, until 2100-01-01 00:00:00 UTC"):
+        place_hold(site, wish(events_job, until=FAR.subtract(days=1), **case))
+    events_job.run(events_job.policy())
+    assert left(events_job) == list(range(100))
 
 
 def test_the_same_hold_again_is_the_same_hold(events_job: Job) -> None:
@@ -118,7 +152,7 @@ def test_a_released_hold_never_binds_again(events_job: Job) -> None:
     run = events_job.run(events_job.policy())["run"]
     wish_back = Wish(run, "back")
     assert restore(events_job.site, wish_back).restored == STALE_EVENTS
-    assert restore(events_job.site, wish_back).restored == STALE_EVENTS  # a retry, while the hold stands
+    assert restore(events_job.site, wish_back).earlier == STALE_EVENTS  # a retry, while the hold stands
     (hold,) = list_holds(events_job.site)
     release_hold(events_job.site, hold.hold_id, "judge")
     with pytest.raises(IllegalMove, match=r"was released at \d{4}.* by judge: start a new restore"):
@@ -151,6 +185,34 @@ def test_a_hold_that_would_protect_nothing_is_refused(events_job: Job) -> None:
         with pytest.raises(error, match=said):
             place_hold(events_job.site, wish(events_job, **changes))
     assert list_holds(events_job.site, released=True) == ()
+
+
+def test_a_hold_on_a_view_is_refused(events_job: Job) -> None:
+    """No policy deletes by that name."""
+    events_job.execute("CREATE VIEW shown AS SELECT * FROM events")
+    table = events_job.policy().table.replace("events", "shown")
+    with pytest.raises(PolicyInvalid, match="shown is no table: name the tables whose rows it shows"):
+        place_hold(events_job.site, wish(events_job, table=table, where="id < 10"))
+
+
+def test_a_name_in_another_case_never_means_nothing(tmp_path: Path) -> None:
+    """Where the server takes EVENTS for events, what people place is refused, and what SQL placed binds."""
+    with MariaDbServer.start(settings={"lower_case_table_names": "1"}) as server:
+        job = MySqlJob(folder=tmp_path, parameters=server.create_database("shop"))
+        for statement in EVENTS:
+            job.execute(statement)
+        said = r"the catalogue spells shop\.EVENTS as shop\.events: write it so"
+        with pytest.raises(PolicyInvalid, match=said):
+            place_hold(job.site, wish(job, table="shop.EVENTS", where="id < 100"))
+        with pytest.raises(PolicyInvalid, match=said):
+            pause(job.site, "table:shop.EVENTS", "month end", "finance")
+        with pytest.raises(PlanRefused, match=said):
+            job.plan(job.policy(table="shop.EVENTS"))
+        job.start(job.policy(name="other"))
+        columns = "hold_id, table_name, predicate, reason, placed_by"
+        job.execute(f"INSERT INTO dbhygiene.hold ({columns}) VALUES ('h', 'SHOP.Events', 'id < 10', 'case', 'legal')")
+        certificate = job.run(job.policy())
+        assert ([hold["hold"] for hold in certificate["holds"]], left(job)) == (["h"], list(range(10)))
 
 
 def test_what_is_not_there_cannot_be_released_or_resumed(events_job: Job) -> None:

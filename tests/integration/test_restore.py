@@ -1,12 +1,14 @@
 """A run comes back, whole or in part, as it was; what the application decided meanwhile stands."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from airflow_dbhygiene.databases.protocol import Restored
 from airflow_dbhygiene.errors import IllegalMove, NotFound, PolicyInvalid, RowsReferenced, SchemaChanged
+from airflow_dbhygiene.operators import RestoreOperator
 from airflow_dbhygiene.steps.archive import archive
 from airflow_dbhygiene.steps.purge import purge
 from airflow_dbhygiene.steps.restore import Wish, restore
@@ -36,7 +38,7 @@ def test_a_whole_run_comes_back_and_twice_changes_nothing(job: Job) -> None:
     assert len(job.execute(ALL_ROWS)) == len(before) - STALE_EVENTS
     assert back(job, run) == Restored(STALE_EVENTS, 0)
     assert job.execute(ALL_ROWS) == before
-    assert back(job, run) == Restored(STALE_EVENTS, 0), "a retry of the same restore gives the same figures"
+    assert back(job, run) == Restored(earlier=STALE_EVENTS), "a retry tells what it did itself, and what others did"
     assert back(job, run, restore_id="two") == Restored(0, STALE_EVENTS)
     assert job.execute(ALL_ROWS) == before
     assert job.one("SELECT restored_at IS NOT NULL FROM dbhygiene.run")
@@ -118,7 +120,47 @@ def test_an_interrupted_restore_goes_on(job: Job, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(KeyboardInterrupt):
         restore(site, Wish(run, "one"))
     assert job.one("SELECT count(*) FROM dbhygiene.restore") == 3
+    assert back(job, run) == Restored(STALE_EVENTS - 1_000, 0, earlier=1_000)
+
+
+def test_one_id_for_two_restores_leaves_nothing_out(job: Job) -> None:
+    """A receipt counts for the run, table and chunks that it was written for: under one id others come back too."""
+    first = job.run(job.policy())["run"]
+    job.execute("UPDATE events SET at = '2023-01-01' WHERE id < 6000")
+    second = job.run(job.policy(name="second"))["run"]
+    job.execute("CREATE TABLE elsewhere (LIKE events INCLUDING ALL)")
+    assert back(job, first, into="public.elsewhere", chunks=(2,)) == Restored(1_000, 0)
+    assert back(job, first, into="public.elsewhere") == Restored(2_000, 1_000)
+    assert back(job, second, into="public.elsewhere") == Restored(3_000, 0)
+    assert job.one("SELECT count(*) FROM elsewhere") == 6_000
+    job.execute("DELETE FROM elsewhere")
+    assert back(job, first, into="public.elsewhere", where="id < 5") == Restored(5, 0)
+    assert [back(job, run) for run in (first, second)] == [Restored(3_000, 0)] * 2
+    with pytest.raises(IllegalMove, match=r"protects other rows already, of public\.events: start a new restore"):
+        back(job, first, where="id < 5")
+
+
+def test_a_cleared_restore_does_not_claim_rows_that_were_purged_again(job: Job) -> None:
+    """It says that earlier tries had put them back, and what would bring them back."""
+    run = job.run(job.policy(restored="purge"))["run"]
     assert back(job, run) == Restored(STALE_EVENTS, 0)
+    assert job.run(job.policy(name="again", restored="purge"))["rows_purged"] == STALE_EVENTS
+    assert back(job, run) == Restored(earlier=STALE_EVENTS)
+    assert "3,000 rows came back in earlier tries" in job.told[-1]
+    assert back(job, run, restore_id="two") == Restored(STALE_EVENTS, 0)
+
+
+def test_each_of_a_mapped_task_is_a_restore_of_its_own(job: Job) -> None:
+    """RestoreOperator.expand(run=[…]) puts each run back."""
+    runs = [job.run(job.policy())["run"]]
+    job.execute("UPDATE events SET at = '2023-01-01' WHERE id < 6000")
+    runs.append(job.run(job.policy(name="second"))["run"])
+    for index, run in enumerate(runs):
+        instance = SimpleNamespace(dag_id="back", run_id="manual", task_id="restore", map_index=index)
+        context: Any = {"ti": instance}
+        done = RestoreOperator(task_id="restore", conn_id="pg", run=run).run_step(job.site, context)
+        assert done == {"restored": STALE_EVENTS, "existing": 0, "earlier": 0}
+    assert job.one("SELECT count(*) FROM events") == 10_000
 
 
 def test_what_cannot_come_back_is_refused_by_name(job: Job) -> None:
@@ -144,6 +186,28 @@ def test_what_cannot_come_back_is_refused_by_name(job: Job) -> None:
     with pytest.raises(SchemaChanged, match="INSERT triggers"):
         back(job, run)
     assert job.one("SELECT count(*) FROM events") == 10_000 - STALE_EVENTS
+
+
+@pytest.mark.parametrize("body", ["RETURN NULL", "NEW.id := NEW.id + 100000; RETURN NEW"])
+def test_a_trigger_that_swallows_or_renumbers_rows_is_found(job: Job, body: str) -> None:
+    """Nothing is said to exist already that does not, and nothing comes back under another key."""
+    run = job.run(job.policy())["run"]
+    job.execute(
+        f"CREATE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body}; END $$;"
+        "CREATE TRIGGER meddling BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION meddle()"
+    )
+    with pytest.raises(SchemaChanged, match="INSERT triggers"):
+        back(job, run)
+    assert job.one("SELECT count(*) FROM events") == 10_000 - STALE_EVENTS
+
+
+def test_rows_whose_other_unique_values_are_taken_stay_away(job: Job) -> None:
+    """The application has given a note to a row of its own: the archived one counts as existing."""
+    run = job.run(job.policy())["run"]
+    job.execute("CREATE UNIQUE INDEX ON events (lower(note)); UPDATE events SET note = 'ROW 7' WHERE id = 9999")
+    job.execute("INSERT INTO events VALUES (8, '2024-01-01', 'mine')")
+    assert back(job, run) == Restored(STALE_EVENTS - 2, 2)
+    assert job.execute("SELECT id, note FROM events WHERE id BETWEEN 7 AND 8") == [(8, "mine")]
 
 
 def test_a_missing_parent_stops_the_restore(job: Job) -> None:

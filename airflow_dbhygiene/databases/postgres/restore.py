@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
+from psycopg.errors import ExclusionViolation, UniqueViolation
 
 from airflow_dbhygiene.databases.postgres.condition import checked
 from airflow_dbhygiene.databases.postgres.rows import CHECK, check_table, load
 from airflow_dbhygiene.databases.protocol import Restored
-from airflow_dbhygiene.errors import NotFound, SchemaChanged
+from airflow_dbhygiene.errors import NotFound, RowsLocked, SchemaChanged
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,7 +37,8 @@ def restore_rows(
     Works inside the caller's transaction. A row whose key, or any other unique value, exists again is left alone.
 
     :param where: SQL condition that narrows the rows down
-    :raises SchemaChanged: when the target lacks an archived column, or its triggers changed a row on its way in
+    :raises SchemaChanged: when the target lacks an archived column, or its triggers changed or swallowed a row
+    :raises RowsLocked: when a row was left out for a key that came free meanwhile
     """
     columns = _insertable(session, selection, target)
     session.execute(check_table(selection))
@@ -46,13 +48,15 @@ def restore_rows(
         session.execute(_sql("DELETE FROM {check} WHERE ({where}) IS NOT TRUE", where=condition))
     wanted = int(session.execute(_sql("SELECT count(*) FROM {check}"))[0][0])
     inserted, equal = session.execute(_insert(selection, target, columns))[0]
-    session.execute(_sql("DROP TABLE {check}"))
     if inserted != equal:
         message = (
             f"{inserted - equal} of {inserted} rows came back changed into {target}: does it have INSERT triggers, or "
             f"columns that are computed in another way now?"
         )
         raise SchemaChanged(message)
+    if inserted < wanted:
+        _refuse_swallowed(session, selection, target, columns)
+    session.execute(_sql("DROP TABLE {check}"))
     return Restored(restored=int(inserted), existing=wanted - int(inserted))
 
 
@@ -75,15 +79,60 @@ def _insert(selection: Selection, target: TableName, columns: list[str]) -> sql.
         "INSERT INTO {target} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM {check}"
         " ON CONFLICT DO NOTHING RETURNING {all})"
         " SELECT count(*), count(*) FILTER (WHERE ROW({inserted})::record *= ROW({archived})::record)"
-        " FROM _dbhygiene_inserted AS inserted JOIN {check} AS archived ON {keys}",
+        " FROM _dbhygiene_inserted AS inserted LEFT JOIN {check} AS archived ON {keys}",
         target=sql.Identifier(target.schema, target.table),
         columns=sql.SQL(", ").join(map(sql.Identifier, columns)),
         all=sql.SQL(", ").join(sql.Identifier(column.name) for column in selection.columns),
         inserted=sql.SQL(", ").join(sql.Identifier("inserted", column.name) for column in selection.columns),
         archived=sql.SQL(", ").join(sql.Identifier("archived", column.name) for column in selection.columns),
-        keys=sql.SQL(" AND ").join(
-            sql.SQL("inserted.{0} = archived.{0}").format(sql.Identifier(name)) for name in selection.key
-        ),
+        keys=_keys(selection, "inserted"),
+    )
+
+
+def _refuse_swallowed(session: PostgresSession, selection: Selection, target: TableName, columns: list[str]) -> None:
+    """Look at rows that were left out though their key is free: another unique value of theirs must stand against it.
+
+    Each is inserted once more, by itself and without a way out: then the server says what stands against it.
+    """
+    table = sql.Identifier(target.schema, target.table)
+    absent = _sql(
+        "SELECT ctid::text FROM {check} AS archived WHERE NOT EXISTS (SELECT 1 FROM {target} AS hot WHERE {keys})",
+        target=table,
+        keys=_keys(selection, "hot"),
+    )
+    again = _sql(
+        "INSERT INTO {target} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM {check} WHERE ctid = %s::tid",
+        target=table,
+        columns=sql.SQL(", ").join(map(sql.Identifier, columns)),
+    )
+    for (place,) in session.execute(absent):
+        if not _collides(session, again, place):
+            message = (
+                f"rows did not come back into {target} though their keys are free: does it have INSERT triggers, or "
+                f"rules, that leave rows out or change their keys?"
+            )
+            raise SchemaChanged(message)
+
+
+def _collides(session: PostgresSession, insert: sql.Composed, place: str) -> bool:
+    """Tell whether another unique value, or an exclusion, stands against a row.
+
+    :raises RowsLocked: when nothing stands against it any more
+    """
+    try:
+        with session.connection.transaction():
+            inserted = session.connection.execute(insert, (place,)).rowcount
+    except (UniqueViolation, ExclusionViolation):
+        return True
+    if inserted:
+        raise RowsLocked("a row was left out for another one that went meanwhile: a retry brings it back.")
+    return False
+
+
+def _keys(selection: Selection, hot: str) -> sql.Composed:
+    return sql.SQL(" AND ").join(
+        sql.SQL("{0} = {1}").format(sql.Identifier(hot, name), sql.Identifier("archived", name))
+        for name in selection.key
     )
 
 
