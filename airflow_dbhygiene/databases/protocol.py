@@ -332,11 +332,11 @@ class Database(Protocol):
     def replica_lags(self, session: Any, /) -> list[float | None]:
         """Give how many seconds a replica is behind each of its primaries; None where it does not replicate."""
 
-    def vacuum(self, session: Any, table: TableName, /) -> None:
-        """Let the table use the space of deleted rows again, and renew its statistics."""
+    def vacuum(self, session: Any, table: TableName, /) -> tuple[str, ...]:
+        """Let the table use the space of deleted rows again, and renew statistics; give what the server remarked."""
 
-    def analyze(self, session: Any, table: TableName, /) -> None:
-        """Renew the table's statistics."""
+    def analyze(self, session: Any, table: TableName, /) -> tuple[str, ...]:
+        """Renew the table's statistics; give what the server remarked."""
 
     def optimize(self, session: Any, policy: Policy, /) -> str | None:
         """Copy the table so that free space goes back to the disk; where that would hurt, leave it and say why."""

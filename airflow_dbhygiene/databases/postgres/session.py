@@ -126,8 +126,11 @@ class PostgresSession:
         connection.prepare_threshold = None  # poolers in transaction mode know no prepared statements
         self.connection = connection
         self._stopped = stopped or threading.Event()
-        self.notices: list[str] = []
-        connection.add_notice_handler(lambda notice: self.notices.append(notice.message_primary or ""))
+        self.notices: list[tuple[str, str]] = []
+        """What the server remarked: the function of its own that did, and the words."""
+        connection.add_notice_handler(
+            lambda notice: self.notices.append((notice.source_function or "", notice.message_primary or ""))
+        )
 
     @property
     def version(self) -> int:
