@@ -65,6 +65,14 @@ class Facts:
 
 
 @dataclass(frozen=True)
+class Relatives:
+    """Of names of tables, those that a table's rows go by: its own and its parents', and those of its partitions."""
+
+    whole: frozenset[TableName]
+    parts: frozenset[TableName] = frozenset()
+
+
+@dataclass(frozen=True)
 class Selection:
     """The stale rows of one run: a predicate, and the order in which the run walks them."""
 
@@ -209,7 +217,10 @@ class Database(Protocol):
         """Refuse SQL of a user's that is not one boolean expression; ``where`` names it in the error."""
 
     def key_columns(self, session: Any, table: TableName, /) -> tuple[Column, ...]:
-        """Give the columns of the primary key, none when there is no key."""
+        """Give the columns of the primary key, none when there is no key; refuse what is no table by itself."""
+
+    def relatives(self, session: Any, table: TableName, names: Collection[TableName], /) -> Relatives:
+        """Tell which of these names mean rows of the table, too."""
 
     def keys_condition(self, columns: Sequence[Column], keys: Sequence[Sequence[str]], /) -> str:
         """Write a condition that rows with these keys fulfil."""

@@ -9,12 +9,14 @@ from airflow_dbhygiene.ledger.ledger import Ledger
 from airflow_dbhygiene.ledger.moves import PURGING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from airflow_dbhygiene.databases.protocol import Outcomes
     from airflow_dbhygiene.ledger.records import Chunk
 
 _NOTED: Final = ("drifted", "held", "vanished", "locked")
+_NOTED_AT_A_TIME: Final = 1_000
+"""Rows of the application are locked meanwhile: each statement is a round trip, and none may have too many values."""
 
 
 class Batches:
@@ -60,10 +62,15 @@ class Batches:
         """Note, row for row, what became of archived rows that were not purged."""
         noted = [(ordinal, name) for name in _NOTED for ordinal in getattr(outcomes, name)]
         self._forget_outcomes(chunk, [ordinal for ordinal, _ in noted])
-        for ordinal, name in noted:
+        for some in _some(noted):
+            rows = [
+                (chunk.run_id, chunk.chunk, ordinal, name, json.dumps(keys[ordinal], ensure_ascii=False))
+                for ordinal, name in some
+            ]
+            marks = ", ".join([f"({_marks(rows[0])})"] * len(rows))
             self._session.execute(
-                "INSERT INTO dbhygiene.outcome (run_id, chunk, ordinal, outcome, row_key) VALUES (%s, %s, %s, %s, %s)",
-                (chunk.run_id, chunk.chunk, ordinal, name, json.dumps(keys[ordinal], ensure_ascii=False)),
+                f"INSERT INTO dbhygiene.outcome (run_id, chunk, ordinal, outcome, row_key) VALUES {marks}",
+                [value for row in rows for value in row],
             )
 
     def settle_locked(self, chunk: Chunk, ordinals: Sequence[int], outcomes: Outcomes) -> None:
@@ -97,16 +104,22 @@ class Batches:
         return frozenset(row[0] for row in rows)
 
     def _forget_outcomes(self, chunk: Chunk, ordinals: Sequence[int]) -> None:
-        if ordinals:
+        for some in _some(ordinals):
             self._session.execute(
-                f"DELETE FROM dbhygiene.outcome WHERE run_id = %s AND chunk = %s AND ordinal IN ({_marks(ordinals)})",
-                (chunk.run_id, chunk.chunk, *ordinals),
+                f"DELETE FROM dbhygiene.outcome WHERE run_id = %s AND chunk = %s AND ordinal IN ({_marks(some)})",
+                (chunk.run_id, chunk.chunk, *some),
             )
 
     def _add(self, chunk: Chunk, counts: dict[str, int], purged_through: int, seconds: float = 0.0) -> None:
         added = {name: getattr(chunk, name) + count for name, count in counts.items()}
         total = chunk.purge_seconds + seconds
         Ledger(self._session).move(chunk, PURGING, purged_through=purged_through, purge_seconds=total, **added)
+
+
+def _some(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """Give so many at a time as one statement takes."""
+    for start in range(0, len(values), _NOTED_AT_A_TIME):
+        yield values[start : start + _NOTED_AT_A_TIME]
 
 
 def _marks(values: Sequence[object]) -> str:

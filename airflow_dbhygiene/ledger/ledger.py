@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from airflow_dbhygiene.databases.protocol import Server, Span
-from airflow_dbhygiene.errors import IllegalMove, LedgerIncompatible, NotFound
+from airflow_dbhygiene.databases.protocol import Database, Server, Span
+from airflow_dbhygiene.errors import IllegalMove, LedgerIncompatible, NotFound, PolicyInvalid
 from airflow_dbhygiene.ledger.migrations import version_of
 from airflow_dbhygiene.ledger.moves import MOVES
 from airflow_dbhygiene.ledger.records import (
@@ -164,28 +164,44 @@ class Ledger:
 
     # holds and pauses
 
-    def held_condition(self, policy: Policy) -> str | None:
+    def held_condition(self, database: Database, policy: Policy) -> str | None:
         """Give one SQL condition for all rows that a hold protects from a policy, None without a hold.
 
-        :raises PolicyInvalid: when a hold names its table in a form that cannot be read: it might mean this one
+        A hold on a table binds its partitions, too.
+
+        :raises PolicyInvalid: when a hold names its table in a form that cannot be read, or names a partition of this
+            one: it might mean rows of it
         """
         rows = self.session.execute(
-            "SELECT table_name, predicate FROM dbhygiene.hold WHERE released_at IS NULL"
+            "SELECT hold_id, table_name, predicate FROM dbhygiene.hold WHERE released_at IS NULL"
             " AND (until_at IS NULL OR until_at > CURRENT_TIMESTAMP(6)) AND (%s = 'keep' OR placed_by <> %s)"
             " ORDER BY hold_id",
             (policy.restored, RESTORE),
         )
-        held = [predicate for table, predicate in rows if parse_table_name(table) == policy.table_name]
+        holds = [(hold_id, parse_table_name(table), predicate) for hold_id, table, predicate in rows]
+        named = database.relatives(self.session, policy.table_name, {table for _, table, _ in holds})
+        for hold_id, table, _ in holds:
+            if table in named.parts:
+                message = (
+                    f"hold {hold_id!r} names {table}, a partition of {policy.table}, whose other rows it does not tell "
+                    f"apart: place it on {policy.table}, and release {hold_id!r} then."
+                )
+                raise PolicyInvalid(message)
+        held = [predicate for _, table, predicate in holds if table in named.whole]
         return " OR ".join(f"((\n{predicate}\n) IS NOT FALSE)" for predicate in held) or None
 
-    def pause_reason(self, run: Run) -> str | None:
-        """Tell why the run must pause, None when it need not."""
-        scopes = ["all", f"table:{run.selection.table}", f"policy:{run.policy.name}"]
-        rows = self.session.execute(
-            "SELECT scope, reason, placed_by FROM dbhygiene.pause WHERE scope IN (%s, %s, %s) ORDER BY scope LIMIT 1",
-            scopes,
-        )
-        return f"paused ({rows[0][0]}) by {rows[0][2]}: {rows[0][1]}" if rows else None
+    def pause_reason(self, database: Database, run: Run) -> str | None:
+        """Tell why the run must pause, None when it need not. Its table pauses with any parent or partition of it.
+
+        :raises PolicyInvalid: when a pause names a table in a form that cannot be read: it might mean this one
+        """
+        pauses = self.session.execute("SELECT scope, reason, placed_by FROM dbhygiene.pause ORDER BY scope")
+        tables = {scope: parse_table_name(scope[6:]) for scope, *_ in pauses if scope.startswith("table:")}
+        named = database.relatives(self.session, run.selection.table, set(tables.values()))
+        scopes = {"all", f"policy:{run.policy.name}"}
+        scopes |= {scope for scope, table in tables.items() if table in named.whole | named.parts}
+        told = (f"paused ({scope}) by {by}: {reason}" for scope, reason, by in pauses if scope in scopes)
+        return next(told, None)
 
     # figures
 

@@ -30,7 +30,7 @@ _INSTEAD: Final = {"max_replica_lag_seconds": "Name the replicas' connections in
 def pause_reason(database: Database, session: Any, run: Run, replicas: Sequence[Replica] = ()) -> str | None:
     """Ask the ledger, the clock, the server and its replicas, in this order; the first reason counts."""
     pace = run.policy.pace
-    known = Ledger(session).pause_reason(run) or _hours(database, session, pace)
+    known = Ledger(session).pause_reason(database, run) or _hours(database, session, pace)
     return known or next(chain(database.busy(session, run.selection.table, pace), behind(replicas, pace)), None)
 
 

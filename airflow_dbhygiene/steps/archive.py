@@ -157,12 +157,17 @@ def _next(attempt: _Attempt, session: Any, span: Span, rows: int) -> tuple[Span,
 
 
 def _copy_piece(attempt: _Attempt, beside: Beside, session: Any, piece: _Piece, span: Span) -> ObjectReceipt:
-    """Commit without waiting for the disk: what is lost in a crash is lost with all behind it, and done again."""
+    """Commit without waiting for the disk: what is lost in a crash is lost with all behind it, and done again.
+
+    :raises SchemaChanged: when the table that was read is not the one that was planned, though it be so again soon
+    """
     name = attempt.store.named(_base_name(attempt, piece))
     with session.transaction(durable=False):
-        held = Ledger(session).held_condition(attempt.run.policy)
+        held = Ledger(session).held_condition(attempt.site.database, attempt.run.policy)
         Objects(session).intend(attempt.chunk, attempt.nonce, piece.part, name)
-    written = beside.copy(session, attempt.run, span, held, name, _notes(attempt, piece))
+    with session.transaction(walking=True, durable=False):
+        written = beside.copy(session, attempt.run, span, held, name, _notes(attempt, piece))
+        check_schema(attempt.site, session, attempt.run)  # nobody changes it until the copy is committed
     with session.transaction(durable=False):
         return _receive(attempt, session, piece, name, written)
 
@@ -183,7 +188,7 @@ def _rows(attempt: _Attempt, piece: _Piece, most: int) -> Generator[pa.RecordBat
     """Read a piece, without the rows that a hold protects as of now; a later hold binds at the purge."""
     database, run = attempt.site.database, attempt.run
     with database.session() as session:
-        held = Ledger(session).held_condition(run.policy)
+        held = Ledger(session).held_condition(database, run.policy)
     with database.read(run.selection, attempt.chunk.span, piece.after, most, held) as batches:
         yield from batches
 

@@ -16,6 +16,7 @@ from airflow_dbhygiene.ledger.holds import Hold, Holds
 from airflow_dbhygiene.ledger.interruptions import Interruptions
 from airflow_dbhygiene.ledger.moves import PURGED
 from airflow_dbhygiene.ledger.objects import Objects
+from airflow_dbhygiene.policy.names import parse_table_name
 from airflow_dbhygiene.version import VERSION
 
 if TYPE_CHECKING:
@@ -44,8 +45,11 @@ class Circumstances:
 
 def circumstances(site: Site, session: Any, run: Run, approver: str | None) -> Circumstances:
     """Look at the holds that bind the run's table."""
-    held = Ledger(session).held_condition(run.policy)
-    holds = tuple(hold for hold in Holds(session).listed(str(run.selection.table)) if hold.binding)
+    held = Ledger(session).held_condition(site.database, run.policy)
+    binding = [hold for hold in Holds(session).listed() if hold.binding]
+    tables = {parse_table_name(hold.table) for hold in binding}
+    named = site.database.relatives(session, run.selection.table, tables)
+    holds = tuple(hold for hold in binding if parse_table_name(hold.table) in named.whole)
     return Circumstances(approver, holds, _count(site, session, run, held) if held else 0)
 
 

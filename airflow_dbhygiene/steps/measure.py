@@ -98,7 +98,7 @@ def _stale(site: Site, session: Any, policy: Policy, window: Window, limits: Map
     database = site.database
     facts = database.inspect(session, policy)
     _refuse_full_scan(site, policy, facts, database.choose_walk(session, policy, facts, "TRUE", 0.0))
-    predicate = without_held(session, policy, database.predicate(session, policy, facts, window))
+    predicate = without_held(database, session, policy, database.predicate(session, policy, facts, window))
     found: dict[str, float] = {}
     with session.transaction(walking=True, statement_seconds=_MOST_SECONDS):
         if "stale_rows" in limits:

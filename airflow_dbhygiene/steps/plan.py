@@ -25,6 +25,7 @@ from airflow_dbhygiene.steps.mask import check_mask
 from airflow_dbhygiene.steps.site import mebibytes
 
 if TYPE_CHECKING:
+    from airflow_dbhygiene.databases.protocol import Database
     from airflow_dbhygiene.policy import Policy
     from airflow_dbhygiene.steps.site import Site
 
@@ -125,7 +126,7 @@ def make_plan(site: Site, policy: Policy, window: Window, origin: dict[str, str]
         check_mask(policy, facts)
         predicate = database.predicate(session, policy, facts, window)
         with session.transaction(walking=True):
-            unheld = without_held(session, policy, predicate)
+            unheld = without_held(database, session, policy, predicate)
             stale = database.count_up_to(session, facts.name, unheld, policy.guard.max_rows + 1)
             walk = database.choose_walk(session, policy, facts, predicate, _fraction(policy, facts, stale))
             selection = Selection(facts.name, facts.columns, facts.key, walk, predicate)
@@ -229,9 +230,9 @@ def _cut(draft: _Draft, stale: int) -> Cut:
     return cut_evenly(partial(database.hop, session, draft.selection), guard, stale, expected)
 
 
-def without_held(session: Any, policy: Policy, predicate: str) -> str:
+def without_held(database: Database, session: Any, policy: Policy, predicate: str) -> str:
     """Leave out what a hold protects now. It is for counting, and never frozen: a hold may be released."""
-    held = Ledger(session).held_condition(policy) if Ledger.exists(session) else None
+    held = Ledger(session).held_condition(database, policy) if Ledger.exists(session) else None
     return f"({predicate}) AND ({held}) IS NOT TRUE" if held else predicate
 
 

@@ -102,7 +102,8 @@ def restore(site: Site, wish: Wish) -> Restored:
         job = _Job(site, session, wish, run, target)
         _rehearse(job)
         chunks = _chosen(ledger.chunks(run.run_id), wish)
-        if not wish.dry_run and target == run.selection.table:
+        named = site.database.relatives(session, run.selection.table, {target})
+        if not wish.dry_run and target in named.whole | named.parts:
             _protect(job)
         earlier = 0 if wish.dry_run else job.receipts.restored()
         done = _sum([batch for chunk in chunks for batch in _restore_chunk(job, chunk)])

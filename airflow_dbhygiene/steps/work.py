@@ -48,7 +48,7 @@ class Work:
         with self.session.transaction(walking=True, durable=last):
             self.site.database.share_gate(self.session)
             check_server(self.site, self.session, self.run)
-            yield Ledger(self.session).held_condition(self.run.policy)
+            yield Ledger(self.session).held_condition(self.site.database, self.run.policy)
             self.waiters = self.site.database.waiters(self.session)
 
     def lock(self) -> Chunk:

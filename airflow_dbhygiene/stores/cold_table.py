@@ -140,16 +140,12 @@ class ColdTableStore:
     def copy(  # noqa: PLR0913, PLR0917 - which rows, and what they become
         self, session: Any, run: Run, span: Span, held: str | None, name: str, notes: Mapping[str, str]
     ) -> Written:
-        """Let the server copy the span's stale rows, and digest them as they lie in the cold table.
-
-        It may commit without waiting for the disk: a receipt that lasts commits later.
-        """
+        """Let the server copy the span's stale rows, and digest them as they lie in the cold table."""
         to, selection, origin = self._place(name, notes), run.selection, _origin(notes)
-        with session.transaction(walking=True, durable=False):
-            rows = self._cold.copy(session, selection, span, held, to, origin)
-            copied = replace(to, end=to.first + rows)
-            self._note(session, copied, name, notes)
-            digest = self._cold.digest(session, selection, copied, fresh=True)
+        rows = self._cold.copy(session, selection, span, held, to, origin)
+        copied = replace(to, end=to.first + rows)
+        self._note(session, copied, name, notes)
+        digest = self._cold.digest(session, selection, copied, fresh=True)
         return Written(rows, 0, digest, digest)
 
     @staticmethod

@@ -74,9 +74,9 @@ class Beside(Protocol):
     def copy(  # noqa: PLR0913, PLR0917 - which rows, and what they become
         self, session: Any, run: Run, span: Span, held: str | None, name: str, notes: Mapping[str, str], /
     ) -> Written:
-        """Copy the span's stale rows that are not held into an object of that name.
+        """Copy the span's stale rows that are not held into an object of that name, within the caller's transaction.
 
-        It may commit without waiting for the disk: a receipt that lasts commits later.
+        That may commit without waiting for the disk: a receipt that lasts commits later.
         """
 
 

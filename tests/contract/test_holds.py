@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import pendulum
 import pytest
 
-from airflow_dbhygiene.errors import IllegalMove, NotFound, Paused, PolicyInvalid, StatementFailed
+from airflow_dbhygiene.errors import IllegalMove, NotFound, Paused, PlanRefused, PolicyInvalid, StatementFailed
 from airflow_dbhygiene.policy import Pace
 from airflow_dbhygiene.steps.archive import archive
 from airflow_dbhygiene.steps.hold import HoldWish, list_holds, parse_keys, place_hold, release_hold
@@ -18,6 +19,8 @@ from airflow_dbhygiene.steps.report import report
 from airflow_dbhygiene.steps.restore import Wish, restore
 from airflow_dbhygiene.steps.verify import verify
 from tests.job import STALE_EVENTS, Job
+from tests.mysql_job import EVENTS, MySqlJob
+from tests.servers.mysql import MariaDbServer
 
 FAR = pendulum.datetime(2100, 1, 1)
 LONG_AGO = pendulum.datetime(2001, 1, 1)
@@ -182,6 +185,34 @@ def test_a_hold_that_would_protect_nothing_is_refused(events_job: Job) -> None:
         with pytest.raises(error, match=said):
             place_hold(events_job.site, wish(events_job, **changes))
     assert list_holds(events_job.site, released=True) == ()
+
+
+def test_a_hold_on_a_view_is_refused(events_job: Job) -> None:
+    """No policy deletes by that name."""
+    events_job.execute("CREATE VIEW shown AS SELECT * FROM events")
+    table = events_job.policy().table.replace("events", "shown")
+    with pytest.raises(PolicyInvalid, match="shown is no table: name the tables whose rows it shows"):
+        place_hold(events_job.site, wish(events_job, table=table, where="id < 10"))
+
+
+def test_a_name_in_another_case_never_means_nothing(tmp_path: Path) -> None:
+    """Where the server takes EVENTS for events, what people place is refused, and what SQL placed binds."""
+    with MariaDbServer.start(settings={"lower_case_table_names": "1"}) as server:
+        job = MySqlJob(folder=tmp_path, parameters=server.create_database("shop"))
+        for statement in EVENTS:
+            job.execute(statement)
+        said = r"the catalogue spells shop\.EVENTS as shop\.events: write it so"
+        with pytest.raises(PolicyInvalid, match=said):
+            place_hold(job.site, wish(job, table="shop.EVENTS", where="id < 100"))
+        with pytest.raises(PolicyInvalid, match=said):
+            pause(job.site, "table:shop.EVENTS", "month end", "finance")
+        with pytest.raises(PlanRefused, match=said):
+            job.plan(job.policy(table="shop.EVENTS"))
+        job.start(job.policy(name="other"))
+        columns = "hold_id, table_name, predicate, reason, placed_by"
+        job.execute(f"INSERT INTO dbhygiene.hold ({columns}) VALUES ('h', 'SHOP.Events', 'id < 10', 'case', 'legal')")
+        certificate = job.run(job.policy())
+        assert ([hold["hold"] for hold in certificate["holds"]], left(job)) == (["h"], list(range(10)))
 
 
 def test_what_is_not_there_cannot_be_released_or_resumed(events_job: Job) -> None:

@@ -198,6 +198,18 @@ def test_every_row_is_accounted_for(job: Job) -> None:
     assert told[-1] == (8, "drifted", '["8"]')
 
 
+def test_a_batch_may_leave_more_rows_than_a_statement_takes_values(job: Job) -> None:
+    """PostgreSQL's protocol counts values in 16 bits, and each row has five; what is noted again is noted once."""
+    many = range(14_000)
+    with ledger(job) as opened:
+        put(job, VERIFIED)
+        for _ in range(2):
+            Batches(opened.session).record_outcomes(
+                chunk_of(job), Outcomes(0, vanished=tuple(many)), {ordinal: (str(ordinal),) for ordinal in many}
+            )
+        assert Batches(opened.session).left_out(chunk_of(job)) == {*many}
+
+
 def test_a_chunk_learns_from_the_batches_of_the_last_minute(job: Job) -> None:
     """The size of the largest and the speed of all; older ones tell nothing of the server as it is now."""
     with ledger(job) as opened:

@@ -7,10 +7,22 @@ from typing import Any
 import pytest
 
 from airflow_dbhygiene.databases.protocol import Restored
-from airflow_dbhygiene.errors import PlanRefused, RowsReferenced, SchemaChanged, StatementFailed
+from airflow_dbhygiene.errors import (
+    Paused,
+    PlanRefused,
+    PolicyInvalid,
+    RowsReferenced,
+    SchemaChanged,
+    StatementFailed,
+)
 from airflow_dbhygiene.policy import Guard, Matching, Pace
+from airflow_dbhygiene.steps.archive import archive
+from airflow_dbhygiene.steps.hold import HoldWish, place_hold
+from airflow_dbhygiene.steps.pause import pause
+from airflow_dbhygiene.steps.purge import purge
 from airflow_dbhygiene.steps.restore import Wish, restore
-from tests.job import Job
+from airflow_dbhygiene.steps.verify import verify
+from tests.job import AS_OF, Job, window_of
 from tests.mysql_job import MySqlJob
 
 pytestmark = pytest.mark.rights("restore")
@@ -156,6 +168,97 @@ def test_a_row_without_a_partition_stops_the_restore(events_job: Job) -> None:
     with pytest.raises(StatementFailed, match=r"partition"):
         restore(events_job.site, Wish(run, "back"))
     assert rows_of(events_job) == left
+
+
+# Holds and pauses
+
+HEIRS = """
+CREATE TABLE elder (id int, at timestamp);
+CREATE TABLE heir (PRIMARY KEY (id)) INHERITS (elder);
+INSERT INTO heir SELECT n FROM generate_series(1, 600) AS n;
+ANALYZE heir;
+"""
+
+
+def by_sql(job: Job, table: str) -> None:
+    """Place a hold as a program without Airflow would."""
+    job.execute(
+        "INSERT INTO dbhygiene.hold (hold_id, table_name, predicate, reason, placed_by)"
+        " VALUES ('by sql', %s, 'id < 100', 'case', 'legal')",
+        (table,),
+    )
+
+
+def wish(table: str) -> HoldWish:
+    """Want the rows below a hundred to stay."""
+    return HoldWish(table, "case", "legal", where="id < 100", hold_id="case")
+
+
+def test_a_hold_on_a_table_binds_its_partitions(job: Job) -> None:
+    """Over two steps, and for a policy on the partition too; a hold on a partition alone is refused."""
+    lay_out(job, "hash, each by range again")
+    for partition in ("public.middle", "public.rest"):
+        with pytest.raises(PolicyInvalid, match=rf"{partition} is a partition: name public\.parted"):
+            place_hold(job.site, wish(partition))
+    assert place_hold(job.site, wish("public.parted")).rows == 99
+    stay = [row for row in rows_of(job, "middle") if row[0] < 100 or row[0] > STALE]
+    certificate = job.run(policy_of(job, "middle"))
+    assert 0 < certificate["rows_purged"] < STALE
+    assert ([hold["hold"] for hold in certificate["holds"]], rows_of(job, "middle")) == (["case"], stay)
+    job.run(policy_of(job, "parted"))
+    assert [row[0] for row in rows_of(job)] == [*range(1, 100), *range(STALE + 1, ROWS + 1)]
+
+
+def test_a_hold_on_a_parent_binds_its_heirs(job: Job) -> None:
+    """Whoever counted its rows counted theirs."""
+    job.execute(HEIRS)
+    assert place_hold(job.site, wish("public.elder")).rows == 99
+    job.run(policy_of(job, "heir"))
+    assert len(rows_of(job, "heir")) == ROWS - STALE + 99
+
+
+def test_a_hold_by_sql_on_a_partition_stops_its_table(job: Job) -> None:
+    """Nobody checked it: it says which rows it means, and the table's other rows it does not tell apart."""
+    lay_out(job, "range")
+    tickets = job.start(policy_of(job, "parted"))
+    archive(job.site, tickets[0].run, tickets[0].chunk)
+    verify(job.site, tickets[0].run, tickets[0].chunk)
+    by_sql(job, "public.low")
+    said = r"hold 'by sql' names public\.low, a partition of public\.parted.*place it on public\.parted"
+    with pytest.raises(PolicyInvalid, match=said):
+        purge(job.site, tickets[0].run, tickets[0].chunk)
+    with pytest.raises(PolicyInvalid, match=said):
+        job.plan(policy_of(job, "parted", name="another"))
+    assert len(rows_of(job)) == ROWS
+
+
+def test_a_pause_of_a_partition_pauses_its_table_and_the_other_way_round(job: Job) -> None:
+    """By the command it is refused, since there its table can be named."""
+    lay_out(job, "range")
+    pace = Pace(max_pause_seconds=0.1)
+    for table, paused in (("parted", "low"), ("low", "parted")):
+        tickets = job.start(policy_of(job, table, pace=pace))
+        archive(job.site, tickets[0].run, tickets[0].chunk)
+        verify(job.site, tickets[0].run, tickets[0].chunk)
+        scope = f"table:public.{paused}"
+        job.execute("DELETE FROM dbhygiene.pause")
+        job.execute(
+            "INSERT INTO dbhygiene.pause (scope, reason, placed_by) VALUES (%s, 'month end', 'finance')", (scope,)
+        )
+        with pytest.raises(Paused, match=rf"paused \({scope}\) by finance"):
+            purge(job.site, tickets[0].run, tickets[0].chunk)
+    with pytest.raises(PolicyInvalid, match=r"public\.low is a partition"):
+        pause(job.site, "table:public.low", "month end", "finance")
+
+
+def test_rows_that_return_into_a_partition_stay(job: Job) -> None:
+    """The next run of their policy meets them there, and leaves them under the restore's hold."""
+    lay_out(job, "list")
+    policy = policy_of(job, "parted")
+    run = job.run(policy)["run"]
+    back = restore(job.site, Wish(run, "back", where="place IN ('p0', 'p1')", into="public.low"))
+    assert back.restored == STALE * 2 // 5
+    assert job.plan(policy, window_of(policy, AS_OF.add(days=1))).stale_rows == 0
 
 
 # Foreign keys

@@ -114,6 +114,29 @@ def test_a_type_that_changes_for_a_while(typed_job: Job, policy: Any, step: str)
     assert left == (before if rewritten else before[STALE:])
 
 
+@pytest.mark.parametrize("policy", ["cold table"], indirect=True)
+def test_a_type_that_changes_only_while_rows_are_copied(
+    typed_job: Job, policy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After all checks before it: the copies would not be what was planned, so that none of them counts."""
+    (ticket,) = typed_job.start(policy)
+    cold_tables = type(typed_job.site.database.cold_tables)
+    copy = cold_tables.copy
+
+    def copied(*args: Any) -> int:
+        _alter(typed_job, "price", "numeric(14,4)")
+        return copy(*args)
+
+    monkeypatch.setattr(cold_tables, "copy", staticmethod(copied))
+    with pytest.raises(SchemaChanged, match="price"):
+        archive(typed_job.site, ticket.run, ticket.chunk)
+    monkeypatch.undo()
+    _alter(typed_job, "price", "numeric(10,2)")
+    for step in ORDER:
+        STEPS[step](typed_job.site, ticket.run, ticket.chunk)
+    assert report(typed_job.site, ticket.run)["rows_purged"] == STALE
+
+
 @pytest.mark.parametrize("step", ["verify", "purge"])
 def test_a_type_that_rounds_values_and_comes_back(typed_job: Job, policy: Any, step: str) -> None:
     """The values do not: their rows have drifted, and stay."""

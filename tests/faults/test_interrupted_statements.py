@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -24,7 +24,7 @@ from airflow_dbhygiene.databases.mysql import MySqlDatabase
 from airflow_dbhygiene.databases.mysql import session as mysql_session
 from airflow_dbhygiene.databases.postgres import session as postgres_session
 from airflow_dbhygiene.errors import StatementTimedOut
-from tests.faults.between import before_careful_delete
+from tests.faults.between import before_batch, before_careful_delete
 from tests.faults.mysql_stage import MySqlStage
 from tests.faults.share import chosen
 from tests.faults.stage import STEPS, EndState, Stage, assert_every_row_is_accounted_for, end_state, keys_of
@@ -105,6 +105,8 @@ def test_an_interrupted_step_is_made_good(rehearsal: Rehearsal, monkeypatch: pyt
     if (rehearsal.engine, rehearsal.step) not in NO_DEADLOCK:
         with monkeypatch.context() as patch:
             a_deadlock(rehearsal, patch)
+    if (rehearsal.engine, rehearsal.step) == ("postgresql", "purge 1"):
+        a_deadlock_that_never_comes_about(rehearsal)
     if rehearsal.engine in SERIALIZATION:
         a_serialization_failure(rehearsal)
 
@@ -148,7 +150,7 @@ def a_deadlock(rehearsal: Rehearsal, monkeypatch: pytest.MonkeyPatch) -> None:
     stage, met = rehearsal.before(), list[str]()
     site = before_careful_delete(stage, lambda: met.append(str(sys.exc_info()[1])))  # the batch's first try
     with triggered(rehearsal, stage, _WAIT[stage.__class__]), application(stage) as other:
-        want = threading.Thread(target=other.want, args=(rehearsal,))
+        want = threading.Thread(target=other.want_as_others_wait, args=(rehearsal,))
         want.start()
         try:
             stage.perform(rehearsal.step, site=site)
@@ -158,6 +160,18 @@ def a_deadlock(rehearsal: Rehearsal, monkeypatch: pytest.MonkeyPatch) -> None:
     assert other.errors == []
     assert other.rows_changed() == len(rehearsal.keys)
     assert "deadlock" in met[0].lower()
+    assert_made_good(rehearsal, stage)
+
+
+def a_deadlock_that_never_comes_about(rehearsal: Rehearsal) -> None:
+    """Whoever waits last finds a deadlock, and is its victim: when the application does, we wait no more."""
+    stage = rehearsal.before()
+    with triggered(rehearsal, stage, _WAIT[stage.__class__]), application(stage) as other:
+        want = threading.Timer(1.5, other.want, (rehearsal,))  # by then we have looked for one in vain, if we ever do
+        with suppress(StatementTimedOut):
+            stage.perform(rehearsal.step, site=before_batch(stage, 1, want.start))
+        want.join()
+    assert other.errors == []
     assert_made_good(rehearsal, stage)
 
 
@@ -279,13 +293,16 @@ class Application:
         """Commit it."""
         self.connection.commit()
 
-    def want(self, rehearsal: Rehearsal) -> None:
+    def want_as_others_wait(self, rehearsal: Rehearsal) -> None:
         """As soon as others wait for it, ask for what these have changed, and commit."""
-        waits = _WAITING[self.stage.__class__]
+        waits, deadline = _WAITING[self.stage.__class__], time.monotonic() + 60
+        while not self.stage.one(waits) and time.monotonic() < deadline:
+            time.sleep(0.02 if rehearsal.engine == "postgresql" else 0.12)  # InnoDB repeats itself for 0.1 s
+        self.want(rehearsal)
+
+    def want(self, rehearsal: Rehearsal) -> None:
+        """Ask for what a step has changed, and commit."""
         try:
-            deadline = time.monotonic() + 60
-            while not self.stage.one(waits) and time.monotonic() < deadline:
-                time.sleep(0.02 if rehearsal.engine == "postgresql" else 0.12)  # InnoDB repeats itself for 0.1 s
             for statement in _wanted(rehearsal):
                 self.execute(statement)
             self.commit()

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airflow_dbhygiene.errors import HygieneError, PlanRefused, PolicyInvalid
+from airflow_dbhygiene.errors import HygieneError, PlanRefused, PolicyInvalid, StatementTimedOut
 from airflow_dbhygiene.ledger import Ledger
 from airflow_dbhygiene.ledger.records import Run
 from airflow_dbhygiene.policy import Expired, Guard, Matching, OlderThan, Policy
@@ -54,6 +54,20 @@ def test_the_next_run_takes_what_waited(job: Job) -> None:
         taken.append((certificate["rows_purged"], certificate["rows_waiting"] > 0) if certificate else None)
     assert taken == [(1_300, True), (1_300, True), (400, False), None]
     assert job.one("SELECT min(id) FROM events") == 3_000
+
+
+def test_an_index_that_is_too_young_is_waited_for(job: Job) -> None:
+    """PostgreSQL does not use it while transactions run that may see rows as they were before."""
+    job.execute("DROP INDEX events_at_id; ALTER TABLE events SET (fillfactor = 50)")
+    job.execute("VACUUM FULL ANALYZE events")
+    with psycopg.connect(job.dsn) as older:
+        older.execute("CREATE TABLE other (n int)")
+        job.execute("UPDATE events SET at = at - interval '1 minute' WHERE id < 50")
+        job.execute("CREATE INDEX events_at_id ON events (at, id)")
+        with pytest.raises(StatementTimedOut, match="index events_at_id may not be used before"):
+            job.plan(job.policy())
+        older.commit()
+        assert job.plan(job.policy()).stale_rows == 3_000
 
 
 @pytest.mark.parametrize("most", [2_999, 3_000, 3_001])

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from itertools import repeat
 from typing import Any, Final
 
 from tests.servers.mysql import MariaDbServer, MySqlServer
@@ -62,6 +63,7 @@ class Soak:
             for number in range(_LANES[owner.kind])
         ]
         self.chaos = Chaos(self.shop, server, way, way_to_store, self.owners, f"{seed}/{engine}", self.record)
+        self.verdict, self.faults = "", 0
 
     def begin(self) -> None:
         """Start the traffic, and runs once there is something to take."""
@@ -96,35 +98,46 @@ class Soak:
     def finish(self) -> None:
         """Finish every run that was ever planned, and take what is left."""
         self.analyze()
-        by_kind = {lane.kind: lane for lane in self.lanes}
-        self._finish(by_kind, unfinished(self.shop))
-        for lane in by_kind.values():
-            self._take_what_is_left(lane, by_kind)
-        print(f"{self.engine}: all runs are at their end", flush=True)
+        lanes = {lane.kind: lane for lane in self.lanes}.values()
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(self._finish_all, lanes, repeat(unfinished(self.shop))))
+        print(f"{self.engine}: all runs are at their end: {self.told_steps()}", flush=True)
 
-    def _finish(self, by_kind: dict[str, Lane], runs: Iterable[Began]) -> None:
+    def _finish_all(self, lane: Lane, runs: Iterable[Began]) -> None:
+        """Finish a table's own runs one by one; then run until nothing is stale: what stopped earlier runs is over."""
         for began in runs:
-            if fault := by_kind[began.kind].finish(began):
-                self.record.wrong.append(fault)
-
-    def _take_what_is_left(self, lane: Lane, by_kind: dict[str, Lane]) -> None:
-        """Run until nothing is stale: what stopped earlier runs is over."""
+            if began.kind == lane.kind:
+                self._finish(lane, began)
         for number in range(_MOST_LAST_RUNS):
             if not (began := lane.plan(f"the last, {number}")):
                 return
-            self._finish(by_kind, [began])
+            self._finish(lane, began)
         self.record.wrong.append(f"{lane.kind} has stale rows left after {_MOST_LAST_RUNS} runs")
+
+    def _finish(self, lane: Lane, began: Began) -> None:
+        if fault := lane.finish(began):
+            self.record.wrong.append(fault)
 
     def audit(self) -> list[Account]:
         """Account for every row."""
         return list(accounts(self.shop, self.writers, self.owners, self.chaos.holds))
 
+    def told_steps(self) -> str:
+        """Tell how many steps have succeeded, and how many seconds each took on average."""
+        seconds = self.record.seconds
+        told = (f"{step} {count} of {seconds[step] / count:.1f} s" for step, count in self.record.steps.items())
+        return f"{self.engine}: {', '.join(told)}"
+
     def _all_writers(self) -> list[Writer]:
         return [writer for writers in self.writers.values() for writer in writers]
 
     def summary(self, found: list[Account]) -> Iterator[str]:
-        """Write what happened for a person."""
-        yield f"\n{self.engine}"
+        """Write what happened for a person; what became of the rows comes first, and is never cut short."""
+        lost = [f"{account.kind}: {fault}" for account in found for fault in account.faults]
+        rows = f"{len(lost)} FAULTS OF ROWS, LEDGER OR ARCHIVE" if lost else "every row is accounted for"
+        steps = f"{len(self.record.wrong)} FAULTS OF STEPS" if self.record.wrong else "every step ended as it should"
+        self.verdict, self.faults = f"{self.engine}: {rows}; {steps}", len(lost) + len(self.record.wrong)
+        yield f"\n{self.verdict}"
         for account in found:
             counts = ", ".join(f"{name} {count:,}" for name, count in account.counts.items())
             yield f"  {account.kind}: {counts}"
@@ -139,12 +152,10 @@ class Soak:
             ("refusals", self.record.refusals),
         ):
             yield f"  {title}: " + ", ".join(f"{name} {count:,}" for name, count in sorted(counter.items()))
-        lost = [f"{account.kind}: {fault}" for account in found for fault in account.faults]
-        faults = [*lost, *self.record.wrong]
-        yield from (f"  WRONG: {fault}" for fault in (*lost[:_MOST_TOLD], *self.record.wrong[:_MOST_TOLD]))
-        yield f"  {len(lost)} faults of rows, ledger or archive, {len(self.record.wrong)} of steps"
-        yield f"  {len(faults)} faults" if faults else "  every row is accounted for"
-        self.faults = len(faults)
+        for title, faults in (("rows", lost), ("steps", self.record.wrong)):
+            yield from (f"  WRONG: {fault}" for fault in faults[:_MOST_TOLD])
+            if len(faults) > _MOST_TOLD:
+                yield f"  and {len(faults) - _MOST_TOLD} more faults of {title}"
 
 
 _SERVERS: Final[dict[str, Any]] = {
@@ -179,14 +190,20 @@ def main() -> int:
         for soak in soaks:
             soak.begin()
         _rage(soaks, time.monotonic() + minutes * 60)
+        print("coming to rest", flush=True)
         for soak in soaks:
             soak.come_to_rest()
+        rested = time.monotonic()
         with ThreadPoolExecutor() as pool:
             list(pool.map(Soak.finish, soaks))
-        lines = [line for soak in soaks for line in soak.summary(soak.audit())]
-        print("\n".join(lines), flush=True)
+            finished = time.monotonic()
+            found = list(pool.map(Soak.audit, soaks))
+        print(f"finishing took {finished - rested:.0f} s, the audit {time.monotonic() - finished:.0f} s")
+        for soak, told in zip(soaks, found, strict=True):
+            print("\n".join(soak.summary(told)), flush=True)
         faults = sum(soak.faults for soak in soaks)
-    print(f"\n{'FAILED' if faults else 'nothing is lost'}: MINUTES={minutes:g} SEED={seed} DB={','.join(engines)}")
+    print("", *(soak.verdict for soak in soaks), sep="\n")
+    print(f"{'FAILED' if faults else 'nothing is lost'}: MINUTES={minutes:g} SEED={seed} DB={','.join(engines)}")
     return 1 if faults else 0
 
 
@@ -201,8 +218,7 @@ def _rage(soaks: list[Soak], end: float) -> None:
         analyzed = now if now - analyzed > 5 else analyzed
         if now - told >= 60:
             told = now
-            done = {soak.engine: dict(soak.record.steps) for soak in soaks}
-            print(f"{(end - now) / 60:.1f} minutes left: {done}", flush=True)
+            print(f"{(end - now) / 60:.1f} minutes left; {', '.join(soak.told_steps() for soak in soaks)}", flush=True)
         time.sleep(0.1)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -43,8 +44,8 @@ def accounts(shop: Shop, writers: dict[str, list[Writer]], owners: list[Owner], 
         lives.update({number: replace(lives[number], deleted=True) for number in truncated & lives.keys()})
         account = Account(kind)
         hot = {row[2]: row for row in _rows(shop, kind)}
-        account.faults += _wrong_in_table(lives, hot)
-        account.faults += _wrong_triggers(shop, owner, lives)
+        account.faults += _asked(_wrong_in_table, lives, hot)
+        account.faults += _asked(_wrong_triggers, shop, owner, lives)
         gone = {number: life for number, life in lives.items() if not life.deleted and number not in hot}
         account.counts.update(
             inserted=len(lives),
@@ -54,15 +55,29 @@ def accounts(shop: Shop, writers: dict[str, list[Writer]], owners: list[Owner], 
             purged=len(gone),
             left=len(hot),
         )
-        account.faults += _wrong_discards(shop, gone) if kind == "discard" else _wrong_archive(shop, kind, gone)
-        account.faults += _wrong_count(shop, kind, len(gone))
+        account.faults += _asked(_wrong_count, shop, kind, len(gone))
         account.faults += [fault for hold in holds if hold.kind == kind for fault in _wrong_hold(hold, lives)]
-        if kind != "discard":
-            verified = verify_archive(shop.site(), policy=kind)
-            account.counts["objects"], account.counts["certificates"] = verified.objects, verified.certificates
-            account.faults += [f"{finding}" for finding in verified.findings]
-            account.faults += _wrong_restore(shop, kind)
+        if kind == "discard":
+            account.faults += _asked(_wrong_discards, shop, gone)
+        else:
+            account.faults += _asked(_wrong_archive, shop, kind, gone)
+            account.faults += _asked(_wrong_chain, shop, account)
+            account.faults += _asked(_wrong_restore, shop, kind)
         yield account
+
+
+def _asked(question: Callable[..., Iterator[str]], *about: object) -> Iterator[str]:
+    """Whatever keeps a question from its answer is a fault, and keeps no other from it."""
+    try:
+        yield from question(*about)
+    except Exception:  # noqa: BLE001 - told with all others
+        yield f"{question.__name__} has no answer: {traceback.format_exc()}"
+
+
+def _wrong_chain(shop: Shop, account: Account) -> Iterator[str]:
+    verified = verify_archive(shop.site(), policy=account.kind)
+    account.counts["objects"], account.counts["certificates"] = verified.objects, verified.certificates
+    yield from (f"{finding}" for finding in verified.findings)
 
 
 def _rows(shop: Shop, kind: str) -> list[Row]:
@@ -133,7 +148,7 @@ def _tuples(batch: pa.RecordBatch) -> Iterator[Row]:
 _OBJECTS = """
 SELECT run_id, c.chunk, o.name, o.first_ordinal, c.purged_through, o.sha256, o.bytes
 FROM dbhygiene.object o JOIN dbhygiene.chunk c USING (run_id, chunk, nonce) JOIN dbhygiene.run r USING (run_id)
-WHERE r.policy = %s AND o.state = 'written'
+WHERE r.policy = %s AND o.state = 'written' AND o.first_ordinal < c.purged_through
 """
 
 

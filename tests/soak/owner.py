@@ -79,6 +79,7 @@ class Owner(Repeating):
         self.spells.append(spell)
         if change.done == "truncate":
             self._truncate()
+            self._make("analyze", patient=True)  # PostgreSQL has forgotten how many rows there are: no plan without
         elif change.name in ("column renamed", "table renamed"):
             with self.names:
                 self._for_now(change)

@@ -37,14 +37,17 @@ class Record:
     faults: Counter[str] = field(default_factory=Counter)
     refusals: Counter[str] = field(default_factory=Counter)
     steps: Counter[str] = field(default_factory=Counter)
+    seconds: Counter[str] = field(default_factory=Counter)
+    """Of steps that succeeded, all together."""
     schema: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
     """What must never happen, by whatever fault."""
 
-    def note(self, order: Order, ending: Ending, *, excused: bool) -> None:
+    def note(self, order: Order, ending: Ending, seconds: float, *, excused: bool) -> None:
         """Count how a worker ended; ``excused`` is one that was stopped by a change of the schema."""
         if ending.succeeded:
             self.steps[order.step] += 1
+            self.seconds[order.step] += seconds
         elif ending.killed:
             self.faults["worker killed" if not ending.told else "worker killed that hung"] += 1
             if ending.told:
@@ -154,8 +157,9 @@ class Lane(Repeating):
 
     def _once(self, order: Order, since: float) -> Ending:
         kill_after = self._random.random() * 0.8 if self.rough and self._random.random() < _KILLED else None
+        began = time.monotonic()
         ending = run(self._context, self._shop, order, kill_after) if self.rough else done_here(self._shop, order)
-        self._record.note(order, ending, excused=self._excused(ending, since))
+        self._record.note(order, ending, time.monotonic() - began, excused=self._excused(ending, since))
         return ending
 
     def _excused(self, ending: Ending, since: float) -> bool:

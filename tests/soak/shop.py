@@ -75,7 +75,7 @@ class Bucket:
         patience = {"connect_timeout": 5, "read_timeout": 10, "retries": {"total_max_attempts": 1}}
         files = fsspec.filesystem(
             "s3", key=self.access_key, secret=self.secret_key, client_kwargs=client, use_listings_cache=False,
-            config_kwargs={"s3": {"addressing_style": "path"}, **patience}, skip_instance_cache=True,
+            config_kwargs={"s3": {"addressing_style": "path"}, **patience},
         )  # fmt: skip
         files.retries = 1
         return files

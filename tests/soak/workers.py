@@ -9,7 +9,7 @@ import os
 import tempfile
 import threading
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +39,7 @@ class Order:
     step: str
     run: str = ""
     chunk: int = 0
-    policy_json: str = ""
+    policy_json: str = field(default="", repr=False)
     as_of: Any = None
     origin: str = ""
 

@@ -52,6 +52,7 @@ class MySqlDatabase:
     predicate = staticmethod(condition.predicate)
     check_condition = staticmethod(condition.checked)
     key_columns = staticmethod(keys.key_columns)
+    relatives = staticmethod(keys.relatives)
     keys_condition = staticmethod(keys.keys_condition)
     try_condition = staticmethod(keys.try_condition)
     choose_walk = staticmethod(walk.choose_walk)

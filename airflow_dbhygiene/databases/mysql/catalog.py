@@ -103,7 +103,7 @@ def inspect(session: MySqlSession, policy: Policy) -> Facts:
     :raises PrivilegeMissing: when the user may not see all that hangs on it; the message holds the GRANT
     """
     name = policy.table_name
-    table = _table(session, name)
+    table = table_row(session, name)
     privileges.check(session, policy)
     columns, lossy = _columns(session, policy)
     indexes = indexes_of(session, name)
@@ -176,16 +176,26 @@ def _decoded(session: MySqlSession, schema: str, table: str) -> TableName:
     return TableName(*map(str, names))
 
 
-def _table(session: MySqlSession, name: TableName) -> dict[str, Any]:
+def table_row(session: MySqlSession, name: TableName) -> dict[str, Any]:
+    """Read what the catalogue says of a table itself.
+
+    :raises NotFound: when there is no such table
+    """
     rows = session.execute(catalog_sql.TABLE, (name.schema, name.table))
     if not rows:
         raise _not_found(name)
-    fields = "kind engine rows data_bytes index_bytes free_bytes options partitions".split()
+    fields = "schema table kind engine rows data_bytes index_bytes free_bytes options partitions".split()
     table = dict(zip(fields, rows[0], strict=True))
     # Before its statistics are gathered InnoDB says 0 or 1 rows, whatever there is. An empty partition has a page, too.
     empty_bytes = _SMALLEST_PAGE * max(table["partitions"], 1)
     absurd = table["rows"] is not None and table["rows"] <= 1 and table["data_bytes"] > empty_bytes
     return table | {"row_estimate": None if table["rows"] is None or absurd else int(table["rows"])}
+
+
+def other_spelling(name: TableName, table: dict[str, Any]) -> str | None:
+    """Say how to write a name for which the server takes another: holds and pauses go by the catalogue's."""
+    found = TableName(str(table["schema"]), str(table["table"]))
+    return None if name == found else f"the catalogue spells {name} as {found}: write it so, or no hold would bind it."
 
 
 def _not_found(name: TableName) -> NotFound:
@@ -234,6 +244,8 @@ def _refusals(
     session: MySqlSession, policy: Policy, table: dict[str, Any], columns: tuple[Column, ...], key: Index | None
 ) -> Iterator[str]:
     name = policy.table_name
+    if odd := other_spelling(name, table):
+        yield odd
     yield from _kind_refusals(table)
     yield from _key_refusals(columns, key)
     for (trigger,) in session.execute(catalog_sql.DELETE_TRIGGERS, (name.schema, name.table)):

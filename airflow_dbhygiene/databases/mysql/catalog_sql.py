@@ -18,7 +18,8 @@ SELECT @@read_only, @@innodb_read_only, CONCAT(@@hostname, ':', @@port, @@datadi
 """
 
 TABLE: Final = """
-SELECT table_type, engine, table_rows, coalesce(data_length, 0), coalesce(index_length, 0), coalesce(data_free, 0),
+SELECT table_schema, table_name, table_type, engine, table_rows,
+       coalesce(data_length, 0), coalesce(index_length, 0), coalesce(data_free, 0),
        coalesce(create_options, ''),
        (SELECT count(*) FROM information_schema.partitions p
         WHERE p.table_schema = t.table_schema AND p.table_name = t.table_name)

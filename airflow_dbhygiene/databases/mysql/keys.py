@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from airflow_dbhygiene.databases.mysql import catalog, catalog_sql
 from airflow_dbhygiene.databases.mysql.values import literal_of
 from airflow_dbhygiene.databases.mysql.writing import listed, spelled
-from airflow_dbhygiene.databases.protocol import Column
-from airflow_dbhygiene.errors import NotFound, StatementFailed
+from airflow_dbhygiene.databases.protocol import Column, Relatives
+from airflow_dbhygiene.errors import NotFound, PolicyInvalid, StatementFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from airflow_dbhygiene.databases.mysql.session import MySqlSession
     from airflow_dbhygiene.policy.names import TableName
@@ -21,13 +21,24 @@ def key_columns(session: MySqlSession, table: TableName) -> tuple[Column, ...]:
     """Give the columns of the primary key, none when there is no key.
 
     :raises NotFound: when there is no such table
+    :raises PolicyInvalid: when it is a view, or the catalogue spells its name in another case
     """
+    found = catalog.table_row(session, table)
+    if odd := catalog.other_spelling(table, found):
+        raise PolicyInvalid(odd)
+    if "VIEW" in str(found["kind"]):
+        raise PolicyInvalid(f"{table} is no table: name the tables whose rows it shows.")
     rows = session.execute(catalog_sql.COLUMNS, (table.schema, table.table))
-    if not rows:
-        raise NotFound(f"table {table} does not exist, or the user may not see it.")
     types = {str(row[0]): catalog.spelled_type(str(row[1]), row[2], row[3]) for row in rows}
     names = next((index.columns for index in catalog.indexes_of(session, table) if index.name == "PRIMARY"), ())
     return tuple(Column(name, types[name], "text") for name in names)
+
+
+def relatives(session: MySqlSession, table: TableName, names: Collection[TableName]) -> Relatives:
+    """Tell which of these names are the table's own: with lower_case_table_names their case does not matter."""
+    if {table, *names} == {table} or not session.execute("SELECT @@lower_case_table_names")[0][0]:
+        return Relatives(frozenset({table}))
+    return Relatives(frozenset({table, *(name for name in names if str(name).lower() == str(table).lower())}))
 
 
 def keys_condition(columns: Sequence[Column], keys: Sequence[Sequence[str]]) -> str:

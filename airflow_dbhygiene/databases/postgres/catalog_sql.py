@@ -153,6 +153,15 @@ WHERE n.nspname = %(schema)s AND c.relname = %(table)s
 ORDER BY ic.relname
 """
 
+YOUNG_INDEXES: Final[LiteralString] = """
+SELECT i.indexrelid::pg_catalog.regclass::text
+FROM pg_catalog.pg_index i
+WHERE i.indrelid = %s::pg_catalog.regclass AND i.indcheckxmin
+  AND age(i.xmin) <= age(pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::pg_catalog.xid)
+ORDER BY 1
+"""
+"""Rows were changed when they were made, and transactions that may see these as they were still run."""
+
 DELETE_TRIGGERS: Final[LiteralString] = (
     _TREE
     + """
@@ -172,6 +181,33 @@ WHERE r.ev_enabled <> 'D' AND r.ev_type <> '1'
 ORDER BY 1, 2
 """
 )
+
+ROOT: Final[LiteralString] = """
+SELECT n.nspname, r.relname
+FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_class r ON r.oid = pg_catalog.pg_partition_root(c.oid)
+JOIN pg_catalog.pg_namespace n ON n.oid = r.relnamespace
+WHERE c.oid = %s AND c.relispartition
+"""
+
+# Each of the tables with each that it is a partition of, or inherits from, over any number of steps.
+ANCESTORS: Final[LiteralString] = """
+WITH RECURSIVE named(oid) AS (
+    SELECT c.oid
+    FROM unnest(%(schemas)s::text[], %(tables)s::text[]) AS name(nspname, relname)
+    JOIN pg_catalog.pg_namespace n USING (nspname)
+    JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = name.relname
+), line(child, parent) AS (
+    SELECT oid, oid FROM named
+    UNION
+    SELECT l.child, i.inhparent FROM line l JOIN pg_catalog.pg_inherits i ON i.inhrelid = l.parent
+)
+SELECT cn.nspname, c.relname, pn.nspname, p.relname
+FROM line
+JOIN pg_catalog.pg_class c ON c.oid = child JOIN pg_catalog.pg_namespace cn ON cn.oid = c.relnamespace
+JOIN pg_catalog.pg_class p ON p.oid = parent JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace
+WHERE child <> parent
+"""
 
 INHERITANCE: Final[LiteralString] = """
 SELECT i.inhparent::pg_catalog.regclass::text, i.inhrelid::pg_catalog.regclass::text

@@ -7,25 +7,43 @@ from typing import TYPE_CHECKING, Final
 from psycopg import sql
 
 from airflow_dbhygiene.databases.postgres import catalog, catalog_sql
-from airflow_dbhygiene.databases.protocol import Column
+from airflow_dbhygiene.databases.protocol import Column, Relatives
 from airflow_dbhygiene.errors import HygieneError, NotFound, PolicyInvalid, StatementFailed
+from airflow_dbhygiene.policy.names import TableName
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from airflow_dbhygiene.databases.postgres.session import PostgresSession
-    from airflow_dbhygiene.policy.names import TableName
 
 
 def key_columns(session: PostgresSession, table: TableName) -> tuple[Column, ...]:
     """Give the columns of the primary key, none when there is no key.
 
     :raises NotFound: when there is no such table
+    :raises PolicyInvalid: when it is a partition, or no table at all: no policy's rows go by that name
     """
     with session.transaction(search_path="pg_catalog"):
-        oid = catalog.table_row(session, table)["oid"]
+        row = catalog.table_row(session, table)
+        oid = row["oid"]
+        if row["kind"] not in "rp":
+            raise PolicyInvalid(f"{table} is no table: name the tables whose rows it shows.")
+        if root := session.execute(catalog_sql.ROOT, (oid,)):
+            message = f"{table} is a partition: name {TableName(*root[0])}, whose holds and pauses bind its partitions."
+            raise PolicyInvalid(message)
         types = {row[0]: row[1] for row in session.execute(catalog_sql.COLUMNS, (oid,))}
         return tuple(Column(name, types[name], "text") for (name,) in session.execute(catalog_sql.KEY, (oid,)))
+
+
+def relatives(session: PostgresSession, table: TableName, names: Collection[TableName]) -> Relatives:
+    """Tell which of these names are the table's, its parents' or its partitions'."""
+    every = {table, *names}
+    if len(every) == 1:
+        return Relatives(frozenset(every))
+    values = {"schemas": [name.schema for name in every], "tables": [name.table for name in every]}
+    pairs = [(TableName(*row[:2]), TableName(*row[2:])) for row in session.execute(catalog_sql.ANCESTORS, values)]
+    above = {parent for child, parent in pairs if child == table}
+    return Relatives(frozenset({table, *above}) & every, frozenset(child for child, parent in pairs if parent == table))
 
 
 def keys_condition(columns: Sequence[Column], keys: Sequence[Sequence[str]]) -> str:

@@ -9,6 +9,7 @@ from psycopg import sql
 from airflow_dbhygiene.databases.postgres import catalog_sql
 from airflow_dbhygiene.databases.postgres.condition import table_sql
 from airflow_dbhygiene.databases.protocol import Span
+from airflow_dbhygiene.errors import StatementTimedOut
 from airflow_dbhygiene.policy.stale import Matching
 
 if TYPE_CHECKING:
@@ -54,9 +55,16 @@ def explain(session: PostgresSession, statement: sql.Composable) -> dict[str, ob
 
 
 def full_scans(session: PostgresSession, selection: Selection, rows: int) -> bool:
-    """Tell whether the planner would read the whole table for the first batch."""
+    """Tell whether the planner would read the whole table for the first batch.
+
+    :raises StatementTimedOut: when an index was just made, and older transactions keep all others from using it
+    """
     plan = explain(session, _ordered(selection, Span(None, None), rows, _columns(selection.walk)))
-    return any(node["Node Type"] in ("Seq Scan", "Sort") for node in _nodes(plan))
+    scans = any(node["Node Type"] in ("Seq Scan", "Sort") for node in _nodes(plan))
+    if scans and (young := session.execute(catalog_sql.YOUNG_INDEXES, (session.render(table_sql(selection.table)),))):
+        message = f"index {young[0][0]} may not be used before all transactions that are older have ended."
+        raise StatementTimedOut(f"{message} A retry looks again.")
+    return scans
 
 
 def estimate(session: PostgresSession, selection: Selection) -> int:
