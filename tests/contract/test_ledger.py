@@ -244,13 +244,14 @@ def test_a_restored_batch_is_written_once(job: Job) -> None:
     """The same batch twice is an error of the database: rows would be counted twice."""
     seen = put(job, PURGED)
     with ledger(job) as opened:
-        Restores(opened.session).record("back", seen, "t", range(60), Restored(58, 2))
-        assert Restores(opened.session).through("back", seen) == 60
-        assert Restores(opened.session).through("another", seen) == 0
+        back = Restores(opened.session, "back")
+        back.record(seen, "t", range(60), Restored(58, 2))
+        assert back.through(seen) == 60
+        assert Restores(opened.session, "another").through(seen) == 0
         with pytest.raises(HygieneError):
-            Restores(opened.session).record("back", seen, "t", range(60), Restored(58, 2))
-        Restores(opened.session).record("back", seen, "t", range(60, ROWS), Restored(40, 0))
-        assert Restores(opened.session).restored("back") == Restored(98, 2)
+            back.record(seen, "t", range(60), Restored(58, 2))
+        back.record(seen, "t", range(60, ROWS), Restored(40, 0))
+        assert back.restored() == 98
 
 
 # Migrations
