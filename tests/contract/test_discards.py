@@ -123,7 +123,7 @@ def test_rows_that_become_stale_meanwhile_are_no_locked_rows(events_job: Job) ->
     def add() -> None:
         with application(events_job) as execute:
             for number in itertools.count(20_000):
-                execute(f"INSERT INTO events VALUES ({number}, '2023-05-01 00:00:00', 'late')")
+                execute(f"INSERT INTO events VALUES ({number}, '2023-05-05 23:30:00', 'late')")
                 execute("COMMIT")
                 if ended.is_set():
                     return

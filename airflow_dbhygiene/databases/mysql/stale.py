@@ -6,13 +6,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow_dbhygiene.databases.mysql.purge import MOST_SECONDS, by_range, delete_range
-from airflow_dbhygiene.databases.mysql.walk import hop, source, within
+from airflow_dbhygiene.databases.mysql.walk import compare, hop, last_place, source, within
 from airflow_dbhygiene.databases.mysql.writing import PATIENT, quoted, spelled
 from airflow_dbhygiene.databases.protocol import Discarded
 
 if TYPE_CHECKING:
     from airflow_dbhygiene.databases.mysql.session import MySqlSession
-    from airflow_dbhygiene.databases.protocol import Selection, Span
+    from airflow_dbhygiene.databases.protocol import Bound, Selection, Span
 
 
 def delete_stale(  # noqa: PLR0913 - the protocol's own parameters
@@ -31,13 +31,16 @@ def delete_stale(  # noqa: PLR0913 - the protocol's own parameters
     with session.limited(MOST_SECONDS):
         if by_range(session) and not careful:
             return Discarded(delete_range(session, selection, condition), after)
+        last = last_place(session, selection, piece)
+        if last is None:
+            return Discarded(0, after)
         deleted = session.change(_skipping_locked(session, selection, condition, rows))
-    return Discarded(deleted, after, skipped=deleted < rows and _stale_left(session, selection, piece, held))
+    return Discarded(deleted, after, skipped=deleted < rows and _stale_left(session, selection, piece, last, held))
 
 
-def _stale_left(session: MySqlSession, selection: Selection, span: Span, held: str | None) -> bool:
-    """Tell whether the span holds a stale row that no hold protects."""
-    unheld = f"({selection.predicate}) AND ({held or 'FALSE'}) IS NOT TRUE"
+def _stale_left(session: MySqlSession, selection: Selection, span: Span, last: Bound, held: str | None) -> bool:
+    """Tell whether the span holds a stale row that no hold protects; those that came behind the last do not count."""
+    unheld = f"({selection.predicate}) AND ({held or 'FALSE'}) IS NOT TRUE AND {compare(selection, '<=', last)}"
     return hop(session, replace(selection, predicate=unheld), span, 0) is not None
 
 
