@@ -38,6 +38,7 @@ _NATIVE: dict[str, pa.DataType] = {
 }
 _BATCH_BYTES = 4 * 2**20
 """Of the server's answer, which becomes one batch: small, so that reading and writing go on side by side."""
+_CSV_ROWS = 10_000
 
 CHECK = "_dbhygiene_check"
 """The temporary table beside which archived rows are compared."""
@@ -234,8 +235,11 @@ def load(session: PostgresSession, rows: pa.Table) -> None:
     """Copy archived rows into the temporary table."""
     statement = sql.SQL("COPY pg_temp.{} FROM STDIN (FORMAT csv, NULL '')").format(sql.Identifier(CHECK))
     with translated(), session.connection.cursor() as cursor, cursor.copy(statement) as copy:
-        for batch in rows.to_batches(max_chunksize=10_000):
-            copy.write(written(batch))
+        for batch in rows.to_batches():
+            wide = max(1, batch.nbytes // max(1, batch.num_rows))
+            step = max(1, min(_CSV_ROWS, _BATCH_BYTES // wide))
+            for start in range(0, batch.num_rows, step):
+                copy.write(written(batch.slice(start, step)))
 
 
 def written(batch: pa.RecordBatch) -> bytes:
