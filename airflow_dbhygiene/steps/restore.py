@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 
 from airflow_dbhygiene.databases.protocol import Restored
-from airflow_dbhygiene.errors import IllegalMove, NotFound, RowsReferenced
+from airflow_dbhygiene.errors import IllegalMove, NotFound, RowsReferenced, StatementFailed
 from airflow_dbhygiene.ledger import Chunk, Ledger, ObjectReceipt, Run, migrate
 from airflow_dbhygiene.ledger.batches import Batches
 from airflow_dbhygiene.ledger.erasures import Erasures
@@ -100,6 +100,7 @@ def restore(site: Site, wish: Wish) -> Restored:
             site.database.check_condition(session, wish.where, "where")
             site.database.try_condition(session, target, wish.where, "where")
         job = _Job(site, session, wish, run, target)
+        _rehearse(job)
         chunks = _chosen(ledger.chunks(run.run_id), wish)
         named = site.database.relatives(session, run.selection.table, {target})
         if not wish.dry_run and target in named.whole | named.parts:
@@ -112,6 +113,21 @@ def restore(site: Site, wish: Wish) -> Restored:
                 f"away: a new restore would bring them back."
             )
         return replace(done, earlier=earlier)
+
+
+def _rehearse(job: _Job) -> None:
+    """Restore no row at all: what stands against the wish is found before its hold is placed."""
+    database, selection = job.site.database, job.run.selection
+    with job.session.transaction():
+        try:
+            nothing = database.arrow_schema(selection).empty_table()
+            database.restore_rows(job.session, selection, nothing, job.target, job.wish.where)
+        except (StatementFailed, NotFound) as error:
+            if job.wish.where is None:
+                raise
+            fix = "it is asked of archived rows, so name columns alone, without their table"
+            raise type(error)(f"where: {fix}: {error}") from error
+        job.session.rollback()
 
 
 def _refuse_erased(session: Any, run: Run) -> None:

@@ -65,6 +65,13 @@ def test_a_hold_by_keys_or_condition_keeps_its_rows(events_job: Job) -> None:
     assert left(events_job) == []
 
 
+def test_a_hold_by_many_keys_is_one_condition(events_job: Job) -> None:
+    """Of thousands of keys none is left out, and the server takes no longer than for a few."""
+    keys = parse_keys(map(str, range(20_000)))
+    assert place_hold(events_job.site, wish(events_job, keys=keys)).rows == 10_000
+    assert events_job.plan(events_job.policy()).stale_rows == 0
+
+
 def test_a_hold_that_is_placed_while_a_purge_runs_binds_from_the_next_batch(events_job: Job) -> None:
     """It waits for the batch under way; all rows that are there when it is placed stay, and are counted as held."""
     tickets, site, placed = verified(events_job), events_job.site, threading.Event()

@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from airflow_dbhygiene.databases.protocol import VERSION_COLUMN
-from airflow_dbhygiene.errors import DatabaseUnavailable, RowsLocked, StatementTimedOut
+from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Restored
+from airflow_dbhygiene.errors import DatabaseUnavailable, NotFound, NotLossless, RowsLocked, StatementTimedOut
 from airflow_dbhygiene.policy import Pace
 from airflow_dbhygiene.steps.archive import archive
 from airflow_dbhygiene.steps.purge import purge
@@ -263,3 +263,79 @@ def test_small_batches_add_up(job: MySqlJob) -> None:
     ranges = job.execute("SELECT chunk, first_ordinal, end_ordinal FROM dbhygiene.batch ORDER BY chunk, batch")
     for (chunk, _, end), (following, first, _) in pairwise(ranges):
         assert first == (end if chunk == following else 0)
+
+
+@pytest.mark.rights("restore")
+def test_restored_rows_meet_every_kind_of_unique_index(job: MySqlJob) -> None:
+    """On prefixes, expressions and columns that are newer than the archive a row collides alone, or not at all."""
+    run = job.run(job.policy())["run"]
+    job.execute("DELETE FROM events WHERE id < 9997")
+    job.execute("CREATE UNIQUE INDEX by_prefix ON events (note(8))")
+    job.execute(
+        "ALTER TABLE events ADD lowered varchar(60) AS (concat('low ', lower(note))) VIRTUAL, ADD UNIQUE (lowered)"
+    )
+    job.execute("UPDATE events SET note = 'row 1000 and more' WHERE id = 9997")
+    job.execute("ALTER TABLE events MODIFY note varchar(50) COLLATE utf8mb4_bin")
+    job.execute("UPDATE events SET note = 'ROW 6' WHERE id = 9998")
+    with job.database.session() as session:
+        if not session.flavour.mariadb:  # which has no such indexes
+            job.execute("CREATE UNIQUE INDEX by_expression ON events (at, (lower(note)))")
+            job.execute("UPDATE events SET at = '2023-01-01 05:00:00' WHERE id = 9999")
+    assert restore(job.site, Wish(run, "back")) == Restored(STALE_EVENTS - 2, 2)
+    back = {row[0] for row in job.execute("SELECT id FROM events WHERE id < 3000")}
+    assert set(range(STALE_EVENTS)) - back == {6, 1000}
+
+
+WIDE = 5_000
+"""Bytes of a row; 500 of them are more, in hexadecimal digits, than the packet below."""
+PACKET = 4 * 2**20
+
+
+@pytest.fixture
+def wide(job: MySqlJob) -> Iterator[MySqlJob]:
+    """Give 600 stale rows of a server with small packets; then the packets are large again."""
+    before = int(job.one("SELECT @@GLOBAL.max_allowed_packet"))
+    job.execute("DELETE FROM events WHERE id BETWEEN 600 AND 9000")
+    job.execute("ALTER TABLE events MODIFY note longtext")
+    job.execute(f"UPDATE events SET note = repeat(note, {WIDE} DIV length(note)) WHERE id < 600")
+    job.execute("ANALYZE TABLE events")
+    job.execute(f"SET GLOBAL max_allowed_packet = {PACKET}")
+    yield job
+    job.execute(f"SET GLOBAL max_allowed_packet = {before}")
+
+
+@pytest.mark.rights("restore")
+def test_wide_rows_pass_in_small_packets(wide: MySqlJob) -> None:
+    """They are verified by content, purged and restored, however few of them a packet takes."""
+    everything = wide.execute("SELECT id, at, note FROM events ORDER BY id")
+    certificate = wide.run(wide.policy())
+    assert figures(certificate) == {"archived": 600, "purged": 600}
+    assert restore(wide.site, Wish(certificate["run"], "back")).restored == 600
+    assert wide.execute("SELECT id, at, note FROM events ORDER BY id") == everything
+
+
+def test_a_row_beyond_a_packet_is_told_as_such(wide: MySqlJob) -> None:
+    """The error names the setting, and is no lost connection that would be tried again."""
+    wide.execute(f"UPDATE events SET note = repeat('x', {PACKET // 2 + 1000}) WHERE id = 7")
+    (ticket,) = wide.start(wide.policy(guard={"max_fraction": 1}))
+    archive(wide.site, ticket.run, ticket.chunk)
+    with pytest.raises(NotLossless, match="max_allowed_packet is 4,194,304: raise that setting"):
+        verify(wide.site, ticket.run, ticket.chunk)
+
+
+def test_transactions_that_the_server_would_chain_end_where_they_end(job: MySqlJob) -> None:
+    """Under completion_type = CHAIN a state that was written behind a commit would be lost with the connection."""
+    job.execute("SET GLOBAL completion_type = 'CHAIN'")
+    try:
+        assert figures(job.run(job.policy())) == {"archived": STALE_EVENTS, "purged": STALE_EVENTS}
+    finally:
+        job.execute("SET GLOBAL completion_type = 'NO_CHAIN'")
+
+
+@pytest.mark.rights("restore")
+def test_a_condition_that_names_the_table_is_refused_before_anything_is_held(job: MySqlJob) -> None:
+    """It is asked of archived rows, which have columns and no table."""
+    run = job.run(job.policy())["run"]
+    with pytest.raises(NotFound, match="name columns alone, without their table"):
+        restore(job.site, Wish(run, "back", where="events.id < 5"))
+    assert job.execute("SELECT 1 FROM dbhygiene.hold") == []

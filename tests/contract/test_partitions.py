@@ -209,6 +209,16 @@ def test_a_hold_on_a_table_binds_its_partitions(job: Job) -> None:
     assert [row[0] for row in rows_of(job)] == [*range(1, 100), *range(STALE + 1, ROWS + 1)]
 
 
+def test_more_keys_of_several_columns_than_a_hold_takes_are_refused(job: Job) -> None:
+    """The server would run out of stack, in every batch; two thousand bind."""
+    lay_out(job, "range")
+    keys = tuple((str(n), f"p{(ROWS - n) % 5}") for n in range(1, 2_002))
+    with pytest.raises(PolicyInvalid, match=r"2,001 keys of \(id, place\) are more than one hold takes: .* each 2,000"):
+        place_hold(job.site, HoldWish("public.parted", "case", "legal", keys=keys))
+    assert place_hold(job.site, HoldWish("public.parted", "case", "legal", keys=keys[:2_000])).rows == ROWS
+    assert job.plan(policy_of(job, "parted")).stale_rows == 0
+
+
 def test_a_hold_on_a_parent_binds_its_heirs(job: Job) -> None:
     """Whoever counted its rows counted theirs."""
     job.execute(HEIRS)

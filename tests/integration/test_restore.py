@@ -174,6 +174,8 @@ def test_what_cannot_come_back_is_refused_by_name(job: Job) -> None:
         back(job, run, into="public.missing")
     with pytest.raises(PolicyInvalid, match="one boolean SQL expression"):
         back(job, run, where="id = 1; DROP TABLE events")
+    with pytest.raises(NotFound, match="name columns alone, without their table"):
+        back(job, run, where="events.id = 1")
     assert job.execute("SELECT 1 FROM dbhygiene.hold") == []
     job.execute("CREATE TABLE narrow (id bigint PRIMARY KEY, at timestamptz)")
     with pytest.raises(SchemaChanged, match="has no column note"):

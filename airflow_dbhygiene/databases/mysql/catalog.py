@@ -73,9 +73,14 @@ def server(session: MySqlSession) -> Server:
         new = flavour.version >= _MARIADB_10_11
         statement = catalog_sql.SERVER_MARIADB if new else catalog_sql.SERVER_MARIADB_OLD
     read_only, forbidden, identity = session.execute(statement)[0]
-    if read_only or forbidden:
+    if not (_is_off(read_only) and _is_off(forbidden)):
         raise ReadOnlyServer("the database server is read-only: point the Airflow connection at the primary.")
     return Server(flavour.engine, flavour.version, str(identity), "", 0)
+
+
+def _is_off(setting: object) -> bool:
+    """Tell whether a switch is off: MariaDB 12's read_only is one of several words."""
+    return str(setting).upper() in {"0", "OFF"}
 
 
 def fingerprint(session: MySqlSession, table: TableName) -> str:

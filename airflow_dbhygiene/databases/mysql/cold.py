@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow_dbhygiene.databases import cold
-from airflow_dbhygiene.databases.mysql import cold_look, purge
+from airflow_dbhygiene.databases.mysql import cold_look, loading, purge
 from airflow_dbhygiene.databases.mysql.catalog import column_of
 from airflow_dbhygiene.databases.mysql.rows import batch_of, line_sql, translating, version_sql
 from airflow_dbhygiene.databases.mysql.types import (
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from airflow_dbhygiene.databases.protocol import Bound, Column, Selection, Span
     from airflow_dbhygiene.policy.names import TableName
 
-_LOADED_AT_A_TIME: Final = 500
 _COPIED: Final = "_dbhygiene_copied"
 
 
@@ -70,16 +69,18 @@ class MySqlColdTables:
     def load(
         session: MySqlSession, selection: Selection, batches: Iterable[pa.RecordBatch], to: Copied, origin: Origin
     ) -> None:
-        """Write rows, many with each statement."""
+        """Write rows, many with each statement.
+
+        :raises NotLossless: when a row is too long for the server's max_allowed_packet
+        """
         names = f"{listed(cold.OWN)}, {listed(column.name for column in selection.columns)}"
         moment = f"'{session.execute(f'SELECT CAST({_NOW} AS CHAR)')[0][0]}'"
         place = to.first
         for batch in batches:
-            for start in range(0, batch.num_rows, _LOADED_AT_A_TIME):
-                rows = batch.slice(start, _LOADED_AT_A_TIME)
-                values = _values(rows, selection.columns, (str(to.object), place, moment, origin))
-                session.execute(f"INSERT INTO {spelled(to.table)} ({names}) VALUES {values}")
-                place += rows.num_rows
+            for start, rows in loading.pieces(batch):
+                values = _values(rows, selection.columns, (str(to.object), place + start, moment, origin))
+                loading.insert(session, f"{spelled(to.table)} ({names})", values)
+            place += batch.num_rows
 
     @staticmethod
     def end(session: MySqlSession, copied: Copied) -> int:
@@ -206,13 +207,13 @@ def _refuse_inexact(session: MySqlSession, selection: Selection, copied: Copied)
             raise inexact(column)
 
 
-def _values(rows: pa.RecordBatch, columns: Sequence[Column], own: tuple[str, int, str, Origin]) -> str:
+def _values(rows: Any, columns: Sequence[Column], own: tuple[str, int, str, Origin]) -> Iterator[str]:
     number, place, moment, origin = own
     versions = [octets(value.as_py()) for value in rows.column(VERSION_COLUMN)]
     literals = [literals_of(column, rows.column(column.name)) for column in columns]
     same = f"{moment}, {origin.chunk}, {literal(origin.run)}"
     ordinals = range(place, place + rows.num_rows)
-    return ", ".join(
+    return (
         f"({number}, {ordinal}, {version}, {same}, {', '.join(row)})"
         for ordinal, version, *row in zip(ordinals, versions, *literals, strict=True)
     )

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from airflow_dbhygiene.databases.mysql.condition import checked
-from airflow_dbhygiene.databases.mysql.rows import beside, version_sql
+from airflow_dbhygiene.databases.mysql.drivers import errno_of
+from airflow_dbhygiene.databases.mysql.rows import ORDINAL, beside, version_sql
 from airflow_dbhygiene.databases.mysql.writing import listed, quoted, spelled
 from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Restored
-from airflow_dbhygiene.errors import NotFound, SchemaChanged
+from airflow_dbhygiene.errors import NotFound, SchemaChanged, StatementFailed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,11 +23,15 @@ SELECT column_name, generation_expression IS NOT NULL AND generation_expression 
 FROM information_schema.columns WHERE table_schema = %s AND table_name = %s ORDER BY ordinal_position
 """
 _UNIQUE: Final = """
-SELECT index_name, column_name FROM information_schema.statistics
-WHERE table_schema = %s AND table_name = %s AND non_unique = 0 AND column_name IS NOT NULL
+SELECT index_name, column_name, sub_part FROM information_schema.statistics
+WHERE table_schema = %s AND table_name = %s AND non_unique = 0
 ORDER BY index_name, seq_in_index
 """
 _VERSION: Final = quoted(VERSION_COLUMN)
+_DUPLICATE: Final = 1062
+
+_Part = tuple[str | None, int | None]
+"""Of an index: a column, None for an expression, and how much of it, None for all."""
 
 
 def restore_rows(
@@ -44,10 +49,9 @@ def restore_rows(
         if where is not None:
             session.execute(f"DELETE FROM {check} WHERE ({checked(session, where, 'where')}) IS NOT TRUE")
         wanted = int(session.execute(f"SELECT count(*) FROM {check}")[0][0])
-        for unique in _unique_keys(session, target):
+        for unique in _unique_keys(session, selection, target):
             session.execute(_drop_existing(check, target, unique))
-        into, names = spelled(target), listed(columns)
-        inserted = session.change(f"INSERT INTO {into} ({names}) SELECT {names} FROM {check}")
+        inserted = _insert(session, check, target, listed(columns))
         equal = int(session.execute(_count_equal(selection, check, target))[0][0])
     if inserted != equal:
         message = (
@@ -70,17 +74,50 @@ def _insertable(session: MySqlSession, selection: Selection, target: TableName) 
     return [name for name in names if not found[name]]
 
 
-def _unique_keys(session: MySqlSession, target: TableName) -> list[list[str]]:
-    keys: dict[str, list[str]] = {}
-    for index, column in session.execute(_UNIQUE, (target.schema, target.table)):
-        keys.setdefault(str(index), []).append(str(column))
-    return list(keys.values())
+def _unique_keys(session: MySqlSession, selection: Selection, target: TableName) -> list[list[_Part]]:
+    """Give the unique indexes of archived columns; what collides on others, or on expressions, only an INSERT tells."""
+    archived = {column.name for column in selection.columns}
+    keys: dict[str, list[_Part]] = {}
+    for index, column, length in session.execute(_UNIQUE, (target.schema, target.table)):
+        keys.setdefault(str(index), []).append((column, length))
+    return [parts for parts in keys.values() if all(column in archived for column, _ in parts)]
 
 
-def _drop_existing(check: str, target: TableName, unique: list[str]) -> str:
+def _drop_existing(check: str, target: TableName, unique: list[_Part]) -> str:
     """Leave out what exists again: INSERT IGNORE would hide every other fault too."""
-    same = " AND ".join(f"hot.{quoted(name)} = archived.{quoted(name)}" for name in unique)
+    same = " AND ".join(f"{_part_sql('hot', part)} = {_part_sql('archived', part)}" for part in unique)
     return f"DELETE archived FROM {check} AS archived JOIN {spelled(target)} AS hot ON {same}"
+
+
+def _part_sql(owner: str, part: _Part) -> str:
+    column, length = part
+    name = f"{owner}.{quoted(str(column))}"
+    return name if length is None else f"left({name}, {int(length)})"
+
+
+def _insert(session: MySqlSession, check: str, target: TableName, names: str) -> int:
+    """Insert all rows at once; where one collides all the same each by itself, so that only that one is left out."""
+    insert = f"INSERT INTO {spelled(target)} ({names}) SELECT {names} FROM {check}"
+    if _inserted(session, insert):
+        return int(session.execute(f"SELECT count(*) FROM {check}")[0][0])
+    inserted = 0
+    for (ordinal,) in session.execute(f"SELECT {ORDINAL} FROM {check}"):
+        if _inserted(session, f"{insert} WHERE {ORDINAL} = {ordinal}"):
+            inserted += 1
+        else:
+            session.execute(f"DELETE FROM {check} WHERE {ORDINAL} = {ordinal}")
+    return inserted
+
+
+def _inserted(session: MySqlSession, insert: str) -> bool:
+    """Run an INSERT; False when a unique value stands against it, and nothing was inserted."""
+    try:
+        session.execute(insert)
+    except StatementFailed as error:
+        if isinstance(error.__cause__, Exception) and errno_of(error.__cause__) == _DUPLICATE:
+            return False
+        raise
+    return True
 
 
 def _count_equal(selection: Selection, check: str, target: TableName) -> str:

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
+from airflow_dbhygiene.databases.mysql import loading
 from airflow_dbhygiene.databases.mysql.catalog import column_of
 from airflow_dbhygiene.databases.mysql.session import translated
 from airflow_dbhygiene.databases.mysql.types import (
@@ -50,8 +51,8 @@ _FIRST_DAY, _LAST_DAY = -719_162, 2_932_896
 """From the year 1 to 9999, which every reader of Parquet knows."""
 _MICROSECONDS_A_DAY: Final = 86_400_000_000
 _CHECK: Final = "dbhygiene._dbhygiene_check"
-_ORDINAL: Final = "_dbhygiene_ordinal"
-_LOADED_AT_A_TIME: Final = 500
+ORDINAL: Final = "_dbhygiene_ordinal"
+"""The key of the temporary table beside which archived rows are compared."""
 _QUOTE, _QUOTE_TWICE = "X'1F'", "X'1F1F'"
 """ASCII's unit separator, as bytes."""
 _COMMA, _NOTHING = "X'2C'", "X''"
@@ -158,12 +159,12 @@ def beside(session: MySqlSession, rows: pa.Table, columns: Sequence[Column]) -> 
     definitions = ", ".join(f"{quoted(column.name)} {column.type} NULL" for column in columns)
     session.execute(f"DROP TEMPORARY TABLE IF EXISTS {_CHECK}")
     session.execute(
-        f"CREATE TEMPORARY TABLE {_CHECK} ({_ORDINAL} int PRIMARY KEY, {_VERSION} binary(32) NOT NULL, {definitions})"
+        f"CREATE TEMPORARY TABLE {_CHECK} ({ORDINAL} int PRIMARY KEY, {_VERSION} binary(32) NOT NULL, {definitions})"
         f" ENGINE=InnoDB ROW_FORMAT=DYNAMIC CHARACTER SET utf8mb4"
     )
     try:
-        for start in range(0, rows.num_rows, _LOADED_AT_A_TIME):
-            session.execute(_insert(rows.slice(start, _LOADED_AT_A_TIME), columns, start))
+        for start, some in loading.pieces(rows):
+            loading.insert(session, _CHECK, _written(some, columns, start))
         yield _CHECK
     finally:
         session.execute(f"DROP TEMPORARY TABLE IF EXISTS {_CHECK}")
@@ -290,9 +291,8 @@ def _value(scalar: Any) -> Any:
         raise NotLossless(message) from error
 
 
-def _insert(rows: pa.Table, columns: Sequence[Column], first: int) -> str:
+def _written(rows: Any, columns: Sequence[Column], first: int) -> Iterator[str]:
     literals = [literals_of(column, rows.column(column.name)) for column in columns]
     versions = [octets(value.as_py()) for value in rows.column(VERSION_COLUMN)]
     ordinals = map(str, range(first, first + rows.num_rows))
-    tuples = ", ".join(f"({', '.join(row)})" for row in zip(ordinals, versions, *literals, strict=True))
-    return f"INSERT INTO {_CHECK} VALUES {tuples}"
+    return (f"({', '.join(row)})" for row in zip(ordinals, versions, *literals, strict=True))

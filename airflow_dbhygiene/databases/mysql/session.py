@@ -28,6 +28,7 @@ SETTINGS: Final[Mapping[str, object]] = {
     "foreign_key_checks": 1,
     "sql_auto_is_null": 0,
     "sql_quote_show_create": 1,
+    "completion_type": "'NO_CHAIN'",  # under CHAIN what follows a commit would be rolled back at the end
 }
 _MYSQL: Final[Mapping[str, object]] = {
     "transaction_isolation": "'READ-COMMITTED'",

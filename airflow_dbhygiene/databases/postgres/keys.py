@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from airflow_dbhygiene.databases.postgres.session import PostgresSession
 
+_MOST_KEYS: Final = 2_000
+"""The server compares each row with one after the other, and from some eight thousand on it runs out of stack."""
+
 
 def key_columns(session: PostgresSession, table: TableName) -> tuple[Column, ...]:
     """Give the columns of the primary key, none when there is no key.
@@ -47,7 +50,17 @@ def relatives(session: PostgresSession, table: TableName, names: Collection[Tabl
 
 
 def keys_condition(columns: Sequence[Column], keys: Sequence[Sequence[str]]) -> str:
-    """Write a condition that rows with these keys fulfil; each value is a literal of its column's type."""
+    """Write a condition that rows with these keys fulfil; each value is a literal of its column's type.
+
+    :raises PolicyInvalid: when keys of several columns are more than the server reads in one condition
+    """
+    if len(columns) == 1 and not columns[0].type.endswith("]"):  # an array of arrays would be taken for one
+        name, kind = sql.Identifier(columns[0].name), sql.SQL(columns[0].type)
+        return sql.SQL("{} = ANY ({}::{}[])").format(name, sql.Literal([key[0] for key in keys]), kind).as_string()
+    if len(keys) > _MOST_KEYS:
+        listed = ", ".join(column.name for column in columns)
+        message = f"{len(keys):,} keys of ({listed}) are more than one hold takes: place one for each {_MOST_KEYS:,}."
+        raise PolicyInvalid(message)
     names = sql.SQL(", ").join(sql.Identifier(column.name) for column in columns)
     rows = (
         sql.SQL("ROW({})").format(
