@@ -22,7 +22,7 @@ from airflow_dbhygiene.databases.cold import Copied, Origin, Outlook
 from airflow_dbhygiene.databases.protocol import Column, Selection
 from airflow_dbhygiene.errors import ArchiveDamaged, NotFound, PlanRefused, StatementFailed
 from airflow_dbhygiene.policy.names import parse_place, parse_table_name
-from airflow_dbhygiene.stores.parquet_file import ParquetObject, fingerprint, spooling, spread
+from airflow_dbhygiene.stores.parquet_file import ParquetObject, fingerprint, slices, spooling, spread
 from airflow_dbhygiene.stores.protocol import Spooled, Written
 
 if TYPE_CHECKING:
@@ -64,11 +64,10 @@ class ColdObject:
         return self.sha256 if self.beside else fingerprint(database, selection, self)
 
     def batches(self, rows: int, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
-        """Give its rows in their order, so many at a time at most."""
+        """Give its rows in their order, so many at a time at most, and fewer where they are wide."""
         with self.database.cold_tables.read(self.selection, self.lies, columns) as batches:
             for batch in batches:
-                for start in range(0, batch.num_rows, rows):
-                    yield batch.slice(start, rows)
+                yield from slices(batch, rows)
 
     def sample(self, rows: int) -> Iterator[pa.Table]:
         """Give so many rows, spread evenly."""

@@ -29,6 +29,7 @@ _COPY_BYTES: Final = 2**20
 _ROWS_AT_A_TIME: Final = 50_000
 _GROUP_ROWS: Final = 50_000
 _GROUP_BYTES: Final = 32 * 2**20
+_SLICE_BYTES: Final = 32 * 2**20
 _SAMPLE_ROWS: Final = 5_000
 
 
@@ -58,8 +59,13 @@ class ParquetObject:
         return fingerprint(database, selection, self)
 
     def batches(self, rows: int, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
-        """Give the rows in their order, so many at a time at most."""
-        yield from self.file.iter_batches(rows, columns=None if columns is None else list(columns))
+        """Give the rows in their order, so many at a time at most; whole rows in fewer where they are wide."""
+        if columns is not None:
+            yield from self.file.iter_batches(rows, columns=list(columns))
+            return
+        for group in range(self.file.num_row_groups):
+            for batch in self.file.iter_batches(rows, row_groups=[group]):
+                yield from slices(batch, rows)
 
     def sample(self, rows: int) -> Iterator[pa.Table]:
         """Give so many rows, spread evenly, row group by row group."""
@@ -71,6 +77,14 @@ class ParquetObject:
             if len(here):
                 yield self.file.read_row_group(group).take(_indices(here))
             start += held
+
+
+def slices(batch: pa.RecordBatch, rows: int) -> Iterator[pa.RecordBatch]:
+    """Cut a batch into so many rows at a time at most, and into fewer where these would be too many bytes."""
+    wide = max(1, batch.nbytes // max(1, batch.num_rows))
+    step = max(1, min(rows, _SLICE_BYTES // wide))
+    for start in range(0, batch.num_rows, step):
+        yield batch.slice(start, step)
 
 
 @contextmanager

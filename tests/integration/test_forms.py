@@ -23,7 +23,10 @@ from airflow_dbhygiene.steps.pause import list_pauses
 from tests.job import STALE_EVENTS, Job
 
 FIELDS: dict[str, Any] = {"task_id": "t", "conn_id": "shop_pg"}
-CONTEXT: Any = {"dag_run": SimpleNamespace(dag_id="d", run_id="r", triggering_user_name="anna")}
+CONTEXT: Any = {
+    "dag_run": SimpleNamespace(dag_id="d", run_id="r", triggering_user_name="anna"),
+    "ti": SimpleNamespace(dag_id="d", run_id="r", task_id="t", map_index=-1),
+}
 SCHEDULED: Any = {"dag_run": SimpleNamespace(dag_id="d", run_id="r", triggering_user_name=None)}
 
 pytestmark = pytest.mark.rights("all", "Airflow's connection is the administrator's here")
@@ -43,9 +46,9 @@ def test_a_restore_as_a_group(job: Job) -> None:
     look, restore = group.children["restore.look"], group.children["restore.restore"]
     assert look.downstream_task_ids == {"restore.restore"}
     assert {task.pool for task in (look, restore)} == {"hygiene_shop_pg"}
-    assert look.execute(CONTEXT) == {"restored": 100, "existing": 0}
+    assert look.execute(CONTEXT) == {"restored": 100, "existing": 0, "earlier": 0}
     assert job.one("SELECT count(*) FROM events WHERE id < 100") == 0
-    assert restore.execute(CONTEXT) == {"restored": 100, "existing": 0}
+    assert restore.execute(CONTEXT) == {"restored": 100, "existing": 0, "earlier": 0}
     assert job.one("SELECT count(*) FROM events WHERE id < 100") == 100
 
 

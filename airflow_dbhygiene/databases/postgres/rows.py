@@ -38,6 +38,7 @@ _NATIVE: dict[str, pa.DataType] = {
 }
 _BATCH_BYTES = 4 * 2**20
 """Of the server's answer, which becomes one batch: small, so that reading and writing go on side by side."""
+_CSV_ROWS = 10_000
 
 CHECK = "_dbhygiene_check"
 """The temporary table beside which archived rows are compared."""
@@ -86,6 +87,36 @@ def read(  # noqa: PLR0913, PLR0917 - the protocol's own parameters, and whom to
 def place_of(selection: Selection, rows: pa.Table, index: int) -> Bound:
     """Give a row's place in the walk in the server's text form."""
     return tuple(text_of(rows.column(name)[index]) for name in selection.walk)
+
+
+def as_archived(connections: Connections, selection: Selection, keys: Sequence[Sequence[str]]) -> list[Bound]:
+    """Let the server read keys as people write them; give each as `place_of` gives an archived row's."""
+    types = {column.name: column for column in selection.columns}
+    columns = [types[name] for name in selection.key]
+    statement = _named(columns, keys).as_string()
+    with translated(), connections.reader() as connection, connection.cursor() as cursor:
+        cursor.execute(statement)
+        batches = [exact(columns, batch) for batch in translating(cursor.fetch_record_batch())]
+    rows, by_key = pa.Table.from_batches(batches, _schema(columns)), replace(selection, walk=selection.key)
+    return [place_of(by_key, rows, i) for i in range(rows.num_rows)]
+
+
+def _named(columns: Sequence[Column], keys: Sequence[Sequence[str]]) -> sql.Composed:
+    """Write keys as rows, as if they were read from their table."""
+    kinds = [sql.SQL(column.type) for column in columns]
+    rows = (
+        sql.SQL("({})").format(
+            sql.SQL(", ").join(
+                sql.SQL("{}::{}").format(sql.Literal(text), kind) for text, kind in zip(key, kinds, strict=True)
+            )
+        )
+        for key in keys
+    )
+    return sql.SQL("SELECT {values}, 0::bigint FROM (VALUES {rows}) AS named ({names})").format(
+        values=sql.SQL(", ").join(value(column) for column in columns),
+        rows=sql.SQL(", ").join(rows),
+        names=sql.SQL(", ").join(sql.Identifier(column.name) for column in columns),
+    )
 
 
 def differing(session: PostgresSession, selection: Selection, rows: pa.Table) -> tuple[int, int]:
@@ -205,8 +236,11 @@ def load(session: PostgresSession, rows: pa.Table) -> None:
     """Copy archived rows into the temporary table."""
     statement = sql.SQL("COPY pg_temp.{} FROM STDIN (FORMAT csv, NULL '')").format(sql.Identifier(CHECK))
     with translated(), session.connection.cursor() as cursor, cursor.copy(statement) as copy:
-        for batch in rows.to_batches(max_chunksize=10_000):
-            copy.write(written(batch))
+        for batch in rows.to_batches():
+            wide = max(1, batch.nbytes // max(1, batch.num_rows))
+            step = max(1, min(_CSV_ROWS, _BATCH_BYTES // wide))
+            for start in range(0, batch.num_rows, step):
+                copy.write(written(batch.slice(start, step)))
 
 
 def written(batch: pa.RecordBatch) -> bytes:
