@@ -67,8 +67,13 @@ def hold_release(args: Namespace, site: Site) -> Iterable[dict[str, Any]]:
 def erase(args: Namespace, site: Site) -> Iterable[dict[str, Any]]:
     """Erase rows from archives."""
     keys = parse_keys([*(args.key or ()), *_lines(args.keys_from)])
-    rows = erase_rows(site, ErasureWish(args.policy, keys, args.reason, _who(args)))
-    yield {"policy": args.policy, "keys": len(keys), "rows_erased": rows}
+    erased = erase_rows(site, ErasureWish(args.policy, keys, args.reason, _who(args)))
+    yield {
+        "policy": args.policy,
+        "keys": len(keys),
+        "rows_erased": erased.rows,
+        "keys_in_no_archive": [key[0] if len(key) == 1 else key for key in erased.unknown],
+    }
 
 
 @_command

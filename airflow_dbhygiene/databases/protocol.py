@@ -262,6 +262,9 @@ class Database(Protocol):
     def place_of(self, selection: Selection, rows: pa.Table, index: int, /) -> Bound:
         """Give a row's place in the walk in the server's text form."""
 
+    def as_archived(self, selection: Selection, keys: Sequence[Sequence[str]], /) -> list[Bound]:
+        """Let the server read keys as people write them; give each as `place_of` gives an archived row's."""
+
     def encode_keys(self, selection: Selection, rows: pa.Table, /) -> bytes:
         """Give the rows' (key, version) pairs, in the form that the server's deletes return them."""
 

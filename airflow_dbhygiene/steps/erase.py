@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
-from airflow_dbhygiene.errors import IllegalMove, NotFound, PolicyInvalid
+from airflow_dbhygiene.errors import (
+    IllegalMove,
+    NotFound,
+    NotLossless,
+    PolicyInvalid,
+    SchemaChanged,
+    StatementFailed,
+    WrongServer,
+)
 from airflow_dbhygiene.ledger import Ledger, ObjectReceipt, Run, migrate
 from airflow_dbhygiene.ledger.erasures import Erasure, Erasures
 from airflow_dbhygiene.ledger.moves import PURGED
 from airflow_dbhygiene.ledger.objects import Objects
 from airflow_dbhygiene.policy import Parquet
+from airflow_dbhygiene.steps.plan import check_server
 from airflow_dbhygiene.steps.report import report
+from airflow_dbhygiene.steps.schema import check_schema
 
 if TYPE_CHECKING:
+    from airflow_dbhygiene.databases.protocol import Column
     from airflow_dbhygiene.steps.site import Site
     from airflow_dbhygiene.stores.protocol import Archived, Store
 
@@ -30,7 +41,7 @@ class ErasureWish:
     """Whose rows are to go from the archives, and why.
 
     :param policy: name of the policy that archived them
-    :param keys: values of the primary key as text, as the server writes them
+    :param keys: values of the primary key as text, in any form that the server reads
     :param reason: stays in ledger and certificate: a case number, not a name
     :param erased_by: who does it
     """
@@ -41,41 +52,92 @@ class ErasureWish:
     erased_by: str
 
 
-def erase(site: Site, wish: ErasureWish) -> int:
+@dataclass(frozen=True)
+class Erased:
+    """How many rows went, and which keys no object had: never archived, or erased before."""
+
+    rows: int
+    unknown: tuple[Key, ...] = ()
+
+
+@dataclass
+class _Search:
+    """The keys that are looked for, as they were written, and those that were met in any archive."""
+
+    site: Site
+    wish: ErasureWish
+    met: set[Key] = field(default_factory=set)
+    _known: dict[tuple[Column, ...], dict[Key, Key]] = field(default_factory=dict)
+
+    def keys(self, run: Run) -> dict[Key, Key]:
+        """Give each key's form in a run's archive."""
+        columns = tuple(column for column in run.selection.columns if column.name in run.selection.key)
+        if columns not in self._known:
+            self._known[columns] = self._read(run)
+        return self._known[columns]
+
+    def _read(self, run: Run) -> dict[Key, Key]:
+        if not self.wish.keys:
+            return {}
+        try:
+            found = self.site.database.as_archived(run.selection, self.wish.keys)
+        except (NotLossless, StatementFailed) as error:
+            names = ", ".join(run.selection.key)
+            raise PolicyInvalid(f"a key does not fit ({names}) of {run.selection.table}: {error}") from error
+        return dict(zip(self.wish.keys, found, strict=True))
+
+
+def erase(site: Site, wish: ErasureWish) -> Erased:
     """Write each object that holds such rows anew without them, remove the old one, and certify it.
 
     Killed anywhere it may be called again. Runs with erased rows can no longer be restored by this package.
 
-    :returns: how many rows were erased
-    :raises NotFound: when the ledger has no such policy
-    :raises IllegalMove: when a run of it is not finished, or its archive is no Parquet
+    :returns: how many rows were erased, and which keys were in no object
+    :raises NotFound: when the ledger has no run of such a policy that archived rows
+    :raises PolicyInvalid: when a key does not fit the primary key
+    :raises IllegalMove: when a run of it may still go on, or its archive is no Parquet
     """
     with site.database.session() as session:
         migrate(site.database, session)
         runs = [Ledger(session).existing_run(name) for name in Ledger(session).run_ids(wish.policy)]
+        runs = [run for run in runs if run.policy.archives]
         if not runs:
-            raise NotFound(f"policy {wish.policy!r} has no run in this database's ledger.")
+            raise NotFound(f"policy {wish.policy!r} has no run with an archive in this database's ledger.")
         for run in runs:
-            _check(session, run, wish)
-        return sum(_erase_in_run(site, session, run, wish) for run in runs)
+            _check(site, session, run, wish)
+        search = _Search(site, wish)
+        rows = sum(_erase_in_run(search, session, run) for run in runs)
+    return Erased(rows, tuple(key for key in wish.keys if key not in search.met))
 
 
-def _check(session: Any, run: Run, wish: ErasureWish) -> None:
+def _check(site: Site, session: Any, run: Run, wish: ErasureWish) -> None:
     if not isinstance(run.policy.archive, Parquet):
         raise IllegalMove(f"run {run.run_id} is archived in a table: delete its rows there.")
-    if unfinished := [chunk.label for chunk in Ledger(session).chunks(run.run_id) if chunk.state != PURGED]:
+    unfinished = [chunk.label for chunk in Ledger(session).chunks(run.run_id) if chunk.state != PURGED]
+    if unfinished and _may_go_on(site, session, run):
         raise IllegalMove(f"run {run.run_id}: {unfinished[0]} is not purged. Finish the run first.")
     if odd := [key for key in wish.keys if len(key) != len(run.selection.key)]:
         raise PolicyInvalid(f"key {odd[0]!r} does not fit ({', '.join(run.selection.key)}).")
 
 
-def _erase_in_run(site: Site, session: Any, run: Run, wish: ErasureWish) -> int:
+def _may_go_on(site: Site, session: Any, run: Run) -> bool:
+    """Tell whether a run's next step could do anything: on another server, or of another table, it never will."""
+    try:
+        check_server(site, session, run)
+        check_schema(site, session, run)
+    except (WrongServer, SchemaChanged, NotFound):
+        return False
+    return True
+
+
+def _erase_in_run(search: _Search, session: Any, run: Run) -> int:
+    site = search.site
     ledger, store = Ledger(session), site.store_of(run.policy)
     known = {each.name: each for each in Erasures(session).of_run(run.run_id)}
     erased = 0
     for chunk in ledger.chunks(run.run_id):
         for receipt in Objects(session).of(chunk):
-            erasure = _replaced(site, store, run, receipt, known.get(receipt.name), wish)
+            erasure = _replaced(search, store, run, receipt, known.get(receipt.name))
             if erasure is not None:
                 Erasures(session).record(erasure)
                 erased += erasure.rows_erased - (known[receipt.name].rows_erased if receipt.name in known else 0)
@@ -88,14 +150,12 @@ def _erase_in_run(site: Site, session: Any, run: Run, wish: ErasureWish) -> int:
     return erased
 
 
-def _replaced(  # noqa: PLR0913, PLR0917 - which object, and what is known of it
-    site: Site, store: Store, run: Run, receipt: ObjectReceipt, known: Erasure | None, wish: ErasureWish
-) -> Erasure | None:
+def _replaced(search: _Search, store: Store, run: Run, receipt: ObjectReceipt, known: Erasure | None) -> Erasure | None:
     """Write an object anew without the rows; None when it holds none of them."""
     name = known.replaced_by if known else receipt.name
     sha256, size = (known.sha256, known.bytes) if known else (receipt.sha256, receipt.bytes)
     with store.fetch(name, sha256, size) as archived:
-        kept = list(_kept(site, run, archived, set(wish.keys)))
+        kept = list(_kept(search, run, archived))
         gone = archived.rows - sum(batch.num_rows for batch in kept)
         if not gone:
             return None
@@ -106,15 +166,20 @@ def _replaced(  # noqa: PLR0913, PLR0917 - which object, and what is known of it
             store.protect(other)
     before = known.rows_erased if known else 0
     return Erasure(
-        run.run_id, receipt.name, number, other, file.bytes, file.sha256, before + gone, wish.reason, wish.erased_by
-    )
+        run.run_id, receipt.name, number, other, file.bytes, file.sha256, before + gone,
+        search.wish.reason, search.wish.erased_by,
+    )  # fmt: skip
 
 
-def _kept(site: Site, run: Run, archived: Archived, keys: set[Key]) -> Iterator[pa.RecordBatch]:
-    by_key = replace(run.selection, walk=run.selection.key)
+def _kept(search: _Search, run: Run, archived: Archived) -> Iterator[pa.RecordBatch]:
+    by_key, keys = replace(run.selection, walk=run.selection.key), search.keys(run)
+    forms = frozenset(keys.values())
     for batch in archived.batches(_ROWS_AT_A_TIME):
         rows = pa.Table.from_batches([batch])
-        kept = [i for i in range(rows.num_rows) if site.database.place_of(by_key, rows, i) not in keys]
+        places = [search.site.database.place_of(by_key, rows, i) for i in range(rows.num_rows)]
+        gone = forms.intersection(places)
+        search.met.update(key for key, form in keys.items() if form in gone)
+        kept = [i for i, place in enumerate(places) if place not in gone]
         yield batch.take(pa.array(kept, pa.int64()))
 
 

@@ -14,15 +14,17 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet as pq
 
-from airflow_dbhygiene.errors import IllegalMove, NotFound
+from airflow_dbhygiene.errors import IllegalMove, NotFound, PolicyInvalid
+from airflow_dbhygiene.policy import Matching
 from airflow_dbhygiene.steps.archive import archive
-from airflow_dbhygiene.steps.erase import ErasureWish, erase
+from airflow_dbhygiene.steps.erase import Erased, ErasureWish, erase
 from airflow_dbhygiene.steps.hold import HoldWish, place_hold
 from airflow_dbhygiene.steps.report import describe, report
 from airflow_dbhygiene.steps.restore import Wish, restore
 from airflow_dbhygiene.steps.verify_archive import Verified, verify_archive, verify_store
 from airflow_dbhygiene.version import VERSION
 from tests.job import AS_OF, STALE_EVENTS, Job, window_of
+from tests.mysql_job import MySqlJob
 
 Run = dict[str, Any]
 
@@ -233,9 +235,9 @@ def test_a_persons_rows_are_erased_from_the_archive(events_job: Job) -> None:
     with pytest.raises(NotFound, match="typo"):
         erase(events_job.site, ErasureWish("typo", (("1",),), "request 17", "dpo"))
     keys = (("5",), ("2999",), ("9000",))
-    assert erase(events_job.site, ErasureWish("events", keys, "request 17", "dpo")) == 2
-    assert erase(events_job.site, ErasureWish("events", keys, "request 17", "dpo")) == 0
-    assert erase(events_job.site, ErasureWish("events", (("6",),), "request 18", "dpo")) == 1
+    assert erase(events_job.site, ErasureWish("events", keys, "request 17", "dpo")) == Erased(2, (("9000",),))
+    assert erase(events_job.site, ErasureWish("events", keys, "request 17", "dpo")) == Erased(0, keys)
+    assert erase(events_job.site, ErasureWish("events", (("6",),), "request 18", "dpo")) == Erased(1)
     rows = pa.concat_tables(pq.read_table(path, partitioning=None) for path in events_job.folder.rglob("*.parquet"))
     assert sorted(rows.column("id").to_pylist()) == [n for n in range(STALE_EVENTS) if n not in (5, 6, 2_999)]
     for found in (verify_archive(events_job.site, policy="events"), verify_store(events_job.store())):
@@ -246,3 +248,59 @@ def test_a_persons_rows_are_erased_from_the_archive(events_job: Job) -> None:
         restore(events_job.site, Wish(runs[0]["run"], "back"))
     (events_job.folder / last["erasures"][-1]["replaced_by"]).unlink()
     _assert_found(verify_archive(events_job.site, policy="events"), r"erased-2\.parquet is missing")
+
+
+VISITS = {
+    False: "id int, at timestamptz, paid numeric(10, 2), held boolean, code uuid",
+    True: "id int, at datetime(6), paid decimal(10, 2), held boolean, code varchar(40)",
+}
+CODE = "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11"
+WRITTEN: dict[bool, tuple[tuple[str, ...], ...]] = {
+    False: (
+        ("1", "2023-01-01 05:00:00.5+00", "1.50", "t", CODE.lower()),
+        ("02", "2023-01-01T06:00:00.500+01:00", "1.5", "true", CODE),
+        ("3", "2023-01-01 05:00:00.500000+00:00", "1.50", "True", CODE.lower()),
+    ),
+    True: (
+        ("1", "2023-01-01 05:00:00.500000", "1.50", "1", CODE),
+        ("02", "2023-01-01 05:00:00.5", "1.5", "1", CODE),
+        ("3", "20230101050000.5", "001.5", "1", CODE),
+    ),
+}
+
+
+@pytest.mark.rights("restore")
+def test_the_server_reads_the_keys_that_are_to_be_erased(events_job: Job) -> None:
+    """As it writes them itself, as Python does, or as a person may; one that is no key of the table is refused."""
+    mysql = isinstance(events_job, MySqlJob)
+    events_job.execute(f"CREATE TABLE visits ({VISITS[mysql]}, PRIMARY KEY (id, at, paid, held, code))")
+    values = (f"({n}, '2023-01-01 05:00:00.5{'' if mysql else '+00'}', 1.5, true, '{CODE}')" for n in range(1, 5))
+    events_job.execute(f"INSERT INTO visits VALUES {', '.join(values)}")
+    events_job.execute(f"ANALYZE {'TABLE ' * mysql}visits")
+    table = events_job.policy().table.replace("events", "visits")
+    events_job.run(events_job.policy(name="visits", table=table, stale=Matching("id < 100")))
+    for key in WRITTEN[mysql]:
+        keys = (key, ("0" + key[0], *key[1:]))  # the same twice: both are met
+        assert erase(events_job.site, ErasureWish("visits", keys, "request 17", "dpo")) == Erased(1), key
+    left = pa.concat_tables(
+        pq.read_table(path, partitioning=None) for path in events_job.folder.rglob("*visits*/**/*.parquet")
+    )
+    assert left.column("id").to_pylist() == [4]
+    with pytest.raises(PolicyInvalid, match=r"a key does not fit \(id, at, paid, held, code\)"):
+        erase(events_job.site, ErasureWish("visits", (("one", *WRITTEN[mysql][0][1:]),), "request 17", "dpo"))
+
+
+@pytest.mark.rights("restore")
+def test_a_run_that_can_never_end_does_not_stand_against_erasure(events_job: Job) -> None:
+    """While it may go on it does; once its table is another, what it has archived is erased too."""
+    policy = events_job.policy()
+    events_job.run(policy, window_of(policy, AS_OF.subtract(days=50)))
+    ticket, *_ = events_job.start(policy)
+    archive(events_job.site, ticket.run, ticket.chunk)
+    wish = ErasureWish("events", (("5",), ("1900",)), "request 17", "dpo")
+    with pytest.raises(IllegalMove, match=r"is not purged\. Finish the run first"):
+        erase(events_job.site, wish)
+    events_job.execute("ALTER TABLE events ADD COLUMN more int")
+    assert erase(events_job.site, wish) == Erased(2)
+    found = verify_archive(events_job.site, policy="events")
+    assert (found.rows_erased, found.findings) == (2, [])

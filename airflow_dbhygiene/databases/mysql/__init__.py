@@ -11,6 +11,7 @@ from airflow_dbhygiene.databases.mysql import (
     condition,
     keys,
     load,
+    named,
     privileges,
     purge,
     reclaim,
@@ -96,6 +97,11 @@ class MySqlDatabase:
         """Stream rows of the span with their versions, in the order of the walk, from one snapshot."""
         with rows.read(self._connections, selection, span, after, most, held) as batches:
             yield batches
+
+    def as_archived(self, selection: Selection, keys: Sequence[Sequence[str]]) -> list[Bound]:
+        """Let the server read keys as people write them; give each as `place_of` gives an archived row's."""
+        with self.session() as session:
+            return named.as_archived(session, selection, keys)
 
     @staticmethod
     def share_gate(session: MySqlSession) -> None:

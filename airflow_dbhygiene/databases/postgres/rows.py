@@ -89,6 +89,36 @@ def place_of(selection: Selection, rows: pa.Table, index: int) -> Bound:
     return tuple(text_of(rows.column(name)[index]) for name in selection.walk)
 
 
+def as_archived(connections: Connections, selection: Selection, keys: Sequence[Sequence[str]]) -> list[Bound]:
+    """Let the server read keys as people write them; give each as `place_of` gives an archived row's."""
+    types = {column.name: column for column in selection.columns}
+    columns = [types[name] for name in selection.key]
+    statement = _named(columns, keys).as_string()
+    with translated(), connections.reader() as connection, connection.cursor() as cursor:
+        cursor.execute(statement)
+        batches = [exact(columns, batch) for batch in translating(cursor.fetch_record_batch())]
+    rows, by_key = pa.Table.from_batches(batches, _schema(columns)), replace(selection, walk=selection.key)
+    return [place_of(by_key, rows, i) for i in range(rows.num_rows)]
+
+
+def _named(columns: Sequence[Column], keys: Sequence[Sequence[str]]) -> sql.Composed:
+    """Write keys as rows, as if they were read from their table."""
+    kinds = [sql.SQL(column.type) for column in columns]
+    rows = (
+        sql.SQL("({})").format(
+            sql.SQL(", ").join(
+                sql.SQL("{}::{}").format(sql.Literal(text), kind) for text, kind in zip(key, kinds, strict=True)
+            )
+        )
+        for key in keys
+    )
+    return sql.SQL("SELECT {values}, 0::bigint FROM (VALUES {rows}) AS named ({names})").format(
+        values=sql.SQL(", ").join(value(column) for column in columns),
+        rows=sql.SQL(", ").join(rows),
+        names=sql.SQL(", ").join(sql.Identifier(column.name) for column in columns),
+    )
+
+
 def differing(session: PostgresSession, selection: Selection, rows: pa.Table) -> tuple[int, int]:
     """Load rows beside the table and let the server compare them, bit for bit, with those of the same version.
 
