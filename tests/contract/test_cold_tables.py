@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -377,6 +378,37 @@ def test_a_column_that_changed_is_refused(beside: Stage, on_postgres: str, on_my
     beside.job.execute(f"ALTER TABLE events {change}")
     with pytest.raises(PlanRefused, match=said):
         beside.job.plan(beside.policy(name="later"))
+
+
+@pytest.mark.parametrize(
+    "change", ["at datetime(6) NOT NULL", "note char(50)", "note varchar(20)", "id bigint unsigned"]
+)
+@pytest.mark.parametrize("server", ["mariadb", "mysql"])
+def test_no_change_is_advised_that_older_archives_would_not_survive(
+    request: pytest.FixtureRequest, tmp_path: Path, server: str, change: str
+) -> None:
+    """Values of another type have another text, of which digests are made: only another cold table will do."""
+    for stage in _lay_out(request, tmp_path, server, beside=True):
+        stage.job.run(stage.policy())
+        stage.job.execute(f"ALTER TABLE events MODIFY {change}")
+        with pytest.raises(PlanRefused, match=r"in .*events: name another cold table"):
+            stage.job.plan(stage.policy(name="later"))
+
+
+@pytest.mark.rights("restore")
+@pytest.mark.parametrize("server", ["mariadb", "mysql"])
+def test_older_archives_survive_the_change_that_is_advised(
+    request: pytest.FixtureRequest, tmp_path: Path, server: str
+) -> None:
+    """Longer text: the statement is run as it was told, and the run before it still comes back."""
+    for stage in _lay_out(request, tmp_path, server, beside=True):
+        run = stage.job.run(stage.policy())["run"]
+        stage.job.execute("ALTER TABLE events MODIFY note varchar(80)")
+        with pytest.raises(PlanRefused) as refused:
+            stage.job.plan(stage.policy(name="later"))
+        (statement,) = re.findall(r"ALTER TABLE [^;]*", str(refused.value))
+        stage.execute(statement)
+        assert restore(stage.job.site, Wish(run, "back")).restored == ROWS
 
 
 def test_a_dry_run_makes_nothing(stage: Stage) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from airflow_dbhygiene.databases import cold
@@ -27,6 +28,12 @@ WHERE table_schema = %s AND table_name = %s
 _TRIGGERS: Final = """
 SELECT trigger_name FROM information_schema.triggers WHERE event_object_schema = %s AND event_object_table = %s
 """
+_TYPE: Final = re.compile(r"^(\w+)(?:\((\d+)\))?(.*)$", re.DOTALL)
+_WIDER: Final = (
+    ("tinyint", "smallint", "mediumint", "int", "bigint"),
+    ("tinytext", "text", "mediumtext", "longtext"),
+    ("tinyblob", "blob", "mediumblob", "longblob"),
+)
 _RIGHTS: Final = ("SELECT", "INSERT", "DELETE", "CREATE", "ALTER", "INDEX")
 
 
@@ -90,10 +97,21 @@ def _column_refusals(selection: Selection, table: TableName, found: dict[str, st
                 f"{alter} DROP COLUMN {quoted(name)}; gives them up, or name another cold table."
             )
         elif name in known and known[name].type != kind:
+            modify = f"{alter} MODIFY COLUMN {_definition(known[name])}; or "
             yield (
                 f"column {name} is {kind} there and {known[name].type} in {selection.table}: "
-                f"{alter} MODIFY COLUMN {_definition(known[name])}; or name another cold table."
+                f"{modify if _is_wider(known[name].type, kind) else ''}name another cold table."
             )
+
+
+def _is_wider(kind: str, before: str) -> bool:
+    """Tell whether every value has the same text in a type as before: digests of older archives are made of that."""
+    (word, length, rest), (old_word, old_length, old_rest) = (_TYPE.findall(each)[0] for each in (kind, before))
+    if rest != old_rest or "zerofill" in rest:
+        return False
+    if word == old_word and word in {"varchar", "varbinary"}:
+        return int(length) > int(old_length)
+    return any({word, old_word} <= set(kinds) and kinds.index(word) > kinds.index(old_word) for kinds in _WIDER)
 
 
 def _bare(kind: str) -> str:
