@@ -20,6 +20,7 @@ HygieneError
 └── Transient                   a retry may help: Airflow retries with back-off
     ├── DatabaseUnavailable     connection lost, server starting, too many connections
     ├── StatementTimedOut       lock, statement or deadlock timeout
+    │   └── StatementTooLong    a statement was cut short, and it waited for nobody
     ├── RowsLocked              other transactions kept rows locked until the end
     ├── Paused                  a pause outlasted the time that a task may wait
     ├── StoreUnavailable        the object store did not answer
@@ -121,6 +122,10 @@ class DatabaseUnavailable(Transient):
 
 class StatementTimedOut(Transient):
     """A lock, statement or deadlock timeout."""
+
+
+class StatementTooLong(StatementTimedOut):
+    """A statement took longer than it may."""
 
 
 class RowsLocked(Transient):

@@ -119,6 +119,20 @@ class Outcomes:
     locked: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True)
+class Discarded:
+    """What became of stale rows of which there is no archive.
+
+    :param rows: how many were deleted
+    :param after: the place behind them, None at the end of their span
+    :param skipped: whether some were left out, since others had locked them
+    """
+
+    rows: int
+    after: Bound | None
+    skipped: bool = False
+
+
 class Session(Protocol):
     """A connection. Outside ``transaction`` every statement commits by itself."""
 
@@ -286,14 +300,8 @@ class Database(Protocol):
 
     def delete_stale(  # noqa: PLR0913 - which rows, and how
         self, session: Any, selection: Selection, span: Span, rows: int, held: str | None, /, *, careful: bool
-    ) -> tuple[int, Bound | None]:
-        """Delete the span's first stale rows, of which there is no archive; carefully: without those that are locked.
-
-        Gives how many were deleted, and the place behind them, None at the end of the span.
-        """
-
-    def stale_left(self, session: Any, selection: Selection, span: Span, held: str | None, /) -> bool:
-        """Tell whether the span holds a stale row that no hold protects."""
+    ) -> Discarded:
+        """Delete the span's first stale rows, of which there is no archive; carefully: without locked ones."""
 
     # putting them back
 
@@ -327,11 +335,11 @@ class Database(Protocol):
     def replica_lags(self, session: Any, /) -> list[float | None]:
         """Give how many seconds a replica is behind each of its primaries; None where it does not replicate."""
 
-    def vacuum(self, session: Any, table: TableName, /) -> None:
-        """Let the table use the space of deleted rows again, and renew its statistics."""
+    def vacuum(self, session: Any, table: TableName, /) -> tuple[str, ...]:
+        """Let the table use the space of deleted rows again, and renew statistics; give what the server remarked."""
 
-    def analyze(self, session: Any, table: TableName, /) -> None:
-        """Renew the table's statistics."""
+    def analyze(self, session: Any, table: TableName, /) -> tuple[str, ...]:
+        """Renew the table's statistics; give what the server remarked."""
 
     def optimize(self, session: Any, policy: Policy, /) -> str | None:
         """Copy the table so that free space goes back to the disk; where that would hurt, leave it and say why."""

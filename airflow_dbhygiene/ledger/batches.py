@@ -87,12 +87,12 @@ class Batches:
         self._forget_outcomes(chunk, [ordinal for ordinal in ordinals if ordinal not in noted])
         self._add(chunk, counts | {"locked": counts["locked"] - len(ordinals)}, chunk.purged_through)
 
-    def locked(self, chunk: Chunk, most: int) -> tuple[int, ...]:
-        """Give the ordinals of rows that were locked when their batch came by."""
+    def locked(self, chunk: Chunk, span: range) -> tuple[int, ...]:
+        """Give the ordinals, of those in a span, of rows that were locked when their batch came by."""
         rows = self._session.execute(
             "SELECT ordinal FROM dbhygiene.outcome WHERE run_id = %s AND chunk = %s AND outcome = 'locked'"
-            " ORDER BY ordinal LIMIT %s",
-            (chunk.run_id, chunk.chunk, most),
+            " AND ordinal >= %s AND ordinal < %s ORDER BY ordinal",
+            (chunk.run_id, chunk.chunk, span.start, span.stop),
         )
         return tuple(row[0] for row in rows)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_dbhygiene.databases.protocol import Outcomes
-from airflow_dbhygiene.errors import IllegalMove, RowsLocked, StatementTimedOut
+from airflow_dbhygiene.errors import IllegalMove, RowsLocked, RowsReferenced, StatementTimedOut, StatementTooLong
 from airflow_dbhygiene.ledger import Chunk, Ledger, ObjectReceipt, Run, migrate
 from airflow_dbhygiene.ledger.batches import Batches
 from airflow_dbhygiene.ledger.moves import PURGED, PURGING, VERIFIED
@@ -19,14 +19,16 @@ from airflow_dbhygiene.steps.schema import check_schema, telling_changes
 from airflow_dbhygiene.steps.site import Progress
 from airflow_dbhygiene.steps.unarchived import purge_unarchived
 from airflow_dbhygiene.steps.verify import marking_damage, opened
-from airflow_dbhygiene.steps.work import Work
+from airflow_dbhygiene.steps.work import Work, unreferenced
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pyarrow as pa
 
     from airflow_dbhygiene.steps.site import Site
 
-_LOCKED_TRIES: Final = 5
+_FUTILE_TRIES: Final = 5
 _LOCKED_AT_A_TIME: Final = 5_000
 
 
@@ -77,23 +79,31 @@ def _purge_object(work: Work, receipt: ObjectReceipt) -> None:
     store = work.site.store_of(work.run.policy)
     with marking_damage(work.site, work.chunk), opened(work.site, store, work.run, receipt, compared=True) as archived:
         rows = doomed(work.site, work.run, receipt, archived)
-    span = range(receipt.first_ordinal, receipt.first_ordinal + receipt.rows)
+    span, careful = range(receipt.first_ordinal, receipt.first_ordinal + receipt.rows), False
     while work.chunk.purged_through < span.stop:
         work.wait()
-        _purge_batch(work, rows, span)
+        careful = _purge_batch(work, rows, span, careful=careful)
 
 
-def _purge_batch(work: Work, rows: Doomed, span: range) -> None:
-    """Try the whole range; where it is not exactly what was archived, or locked, go row by row."""
+def _purge_batch(work: Work, rows: Doomed, span: range, *, careful: bool) -> bool:
+    """Try the whole range; where it is not exactly what was archived, or locked, go row by row.
+
+    Where it takes too long, since few of the rows that lie in it are stale, so will the next: no other is tried.
+
+    :returns: whether to go row by row from now on
+    """
     started = time.monotonic()
-    before, careful = work.chunk.purged_through, False
+    before, too_long = work.chunk.purged_through, careful
     try:
-        _in_batch(work, rows, span, careful=False)
-    except (_NotIdentical, StatementTimedOut):
-        careful = True
+        if not careful:
+            _in_batch(work, rows, span, careful=False)
+    except (_NotIdentical, StatementTimedOut, RowsReferenced) as why:
+        careful, too_long = True, isinstance(why, StatementTooLong)
+    if careful:
         with marking_damage(work.site, work.chunk):
             _in_batch(work, rows, span, careful=True)
     work.learn(work.chunk.purged_through - before, time.monotonic() - started, careful=careful)
+    return too_long
 
 
 def _in_batch(work: Work, rows: Doomed, span: range, *, careful: bool) -> None:
@@ -131,8 +141,13 @@ def _delete(
             raise _NotIdentical
         return Outcomes(len(ordinals)), {}
     keys = rows.keys(work.session, ordinals)
-    outcomes = work.site.database.delete_carefully(work.session, work.run.selection, keys, ordinals, held)
+    outcomes = _delete_carefully(work, keys, ordinals, held)
     return outcomes, _keys_of(work, keys, ordinals.start, outcomes)
+
+
+def _delete_carefully(work: Work, keys: pa.Table, ordinals: Sequence[int], held: str | None) -> Outcomes:
+    with unreferenced(work.run.policy):
+        return work.site.database.delete_carefully(work.session, work.run.selection, keys, ordinals, held)
 
 
 def _keys_of(work: Work, rows: pa.Table, first: int, outcomes: Outcomes) -> dict[int, tuple[str, ...]]:
@@ -142,41 +157,49 @@ def _keys_of(work: Work, rows: pa.Table, first: int, outcomes: Outcomes) -> dict
 
 
 def _settle_locked(work: Work) -> None:
-    """Come back to rows that were locked when their batch came by.
+    """Come back to rows that were locked when their batch came by, for as long as that helps.
 
-    :raises RowsLocked: when some still are after the last try
+    :raises RowsLocked: when some still are after several tries that settled none
     """
-    for attempt in range(_LOCKED_TRIES):
-        left = Batches(work.session).locked(work.chunk, _LOCKED_AT_A_TIME)
-        if not left:
-            return
-        work.wait()
-        time.sleep(0.1 * 2**attempt)
+    futile = 0
+    while before := _locked_rows(work):
+        if futile == _FUTILE_TRIES:
+            message = f"{work.chunk.label}: other transactions keep {before} rows locked; a retry tries again."
+            raise RowsLocked(message)
+        time.sleep(0.1 * 2**futile)
         for receipt in Objects(work.session).of(work.chunk):
-            mine = [each for each in left if 0 <= each - receipt.first_ordinal < receipt.rows]
-            if mine:
-                _settle_in_object(work, receipt, mine)
-    left = Batches(work.session).locked(work.chunk, 1)
-    if left:
-        message = f"{work.chunk.label}: other transactions keep {work.chunk.locked} rows locked; a retry tries again."
-        raise RowsLocked(message)
+            _settle_in_object(work, receipt)
+        futile += _locked_rows(work) >= before
 
 
-def _settle_in_object(work: Work, receipt: ObjectReceipt, ordinals: list[int]) -> None:
+def _locked_rows(work: Work) -> int:
+    work.chunk = Ledger(work.session).chunk(work.chunk.run_id, work.chunk.chunk)
+    return work.chunk.locked
+
+
+def _settle_in_object(work: Work, receipt: ObjectReceipt) -> None:
+    """Try an object's locked rows once, so many at a time."""
+    span = range(receipt.first_ordinal, receipt.first_ordinal + receipt.rows)
+    locked = Batches(work.session).locked(work.chunk, span)
+    if not locked:
+        return
     store = work.site.store_of(work.run.policy)
     with opened(work.site, store, work.run, receipt, compared=True) as archived:
         rows = doomed(work.site, work.run, receipt, archived)
+    for first in range(0, len(locked), _LOCKED_AT_A_TIME):
+        work.wait()
+        piece = locked[first : first + _LOCKED_AT_A_TIME]
+        _settle(work, rows, range(piece[0], piece[-1] + 1))
+
+
+def _settle(work: Work, rows: Doomed, span: range) -> None:
     with work.transaction(last=True) as held:
         chunk = _locked_chunk(work)
         batches = Batches(work.session)
-        still = set(batches.locked(chunk, _LOCKED_AT_A_TIME))
-        if set(ordinals) <= still:
-            keys = rows.keys(work.session, ordinals)
-            outcomes = work.site.database.delete_carefully(work.session, work.run.selection, keys, ordinals, held)
+        if still := batches.locked(chunk, span):  # a twin may have settled some
+            outcomes = _delete_carefully(work, rows.keys(work.session, still), still, held)
             check_schema(work.site, work.session, work.run)
-            batches.settle_locked(chunk, ordinals, outcomes)
-        after = Ledger(work.session).chunk(chunk.run_id, chunk.chunk)
-    work.chunk = after
+            batches.settle_locked(chunk, still, outcomes)
 
 
 def _finish(work: Work) -> Chunk:

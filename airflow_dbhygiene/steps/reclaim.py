@@ -95,12 +95,15 @@ def rows_purged(site: Site, run_id: str) -> int:
 def _act(site: Site, session: Any, run: Run) -> tuple[str, str]:
     """Do it; give what was done and, of a copy that was left out, why."""
     action, table = run.policy.reclaim, run.selection.table
+    remarks: tuple[str, ...] = ()
     if action == "vacuum":
-        site.database.vacuum(session, table)
+        remarks = site.database.vacuum(session, table)
     elif action == "analyze":
-        site.database.analyze(session, table)
+        remarks = site.database.analyze(session, table)
     elif action == "optimize":
         return _optimize(site, session, run)
+    for remark in remarks:
+        site.tell(f"{action} of {table}: the server remarks: {remark}")
     return action, ""
 
 

@@ -10,17 +10,21 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from airflow_dbhygiene.errors import IllegalMove, RowsLocked, StatementTimedOut
+from airflow_dbhygiene.databases.protocol import Discarded
+from airflow_dbhygiene.errors import IllegalMove, RowsLocked, RowsReferenced, StatementTimedOut
 from airflow_dbhygiene.ledger import Chunk, Ledger
 from airflow_dbhygiene.ledger.discards import Discards
 from airflow_dbhygiene.ledger.moves import PLANNED, PURGED, PURGING
 from airflow_dbhygiene.steps.schema import check_schema
+from airflow_dbhygiene.steps.work import unreferenced
 
 if TYPE_CHECKING:
-    from airflow_dbhygiene.databases.protocol import Bound, Span
+    from airflow_dbhygiene.databases.protocol import Span
     from airflow_dbhygiene.steps.work import Work
 
-_PASSES: Final = 5
+_FUTILE_PASSES: Final = 5
+_MOST_PASSES: Final = 100
+"""Where the application adds stale rows all the time, a pass may find some to delete for ever."""
 
 
 def purge_unarchived(work: Work) -> Chunk:
@@ -30,58 +34,56 @@ def purge_unarchived(work: Work) -> Chunk:
     """
     if work.chunk.state not in (PLANNED, PURGING) or work.chunk.archived_rows is not None:
         raise IllegalMove(f"{work.chunk.label} is {work.chunk.state}, and has an archive: it is purged by that alone.")
-    span = work.chunk.span
-    for attempt in range(_PASSES):
+    span, futile = work.chunk.span, 0
+    for _ in range(_MOST_PASSES):
+        before = work.chunk.purged
         doubtful = _pass(work, span)
-        if doubtful is None or work.chunk.state == PURGED or not _left(work, doubtful):
+        if doubtful is None or work.chunk.state == PURGED:
             work.progress.at(work.chunk.purged_through, last=True)
             return _finish(work)
+        futile += work.chunk.purged == before
+        if futile == _FUTILE_PASSES:
+            break
         span = doubtful
-        time.sleep(0.1 * 2**attempt)
+        time.sleep(0.1 * 2**futile)
     raise RowsLocked(f"{work.chunk.label}: other transactions keep rows locked; a retry tries again.")
 
 
 def _pass(work: Work, span: Span) -> Span | None:
-    """Go through a span once; give the part of it in which locked rows may have been skipped, None if none were."""
+    """Go through a span once; give the part of it in which locked rows were skipped, None if none were."""
     doubtful: Span | None = None
     here: Span | None = span
     while here is not None:
         work.wait()
         started, asked, careful = time.monotonic(), work.batch_rows, False
         try:
-            rows, after = _in_batch(work, here, careful=False)
-        except StatementTimedOut:
+            done = _in_batch(work, here, careful=False)
+        except (StatementTimedOut, RowsReferenced):
             careful = True
-            rows, after = _in_batch(work, here, careful=True)
+            done = _in_batch(work, here, careful=True)
         work.learn(asked, time.monotonic() - started, careful=careful)
-        if rows < asked:
-            doubtful = doubtful or here
-        here = None if after is None else replace(span, lower=after)
+        if done.skipped:
+            doubtful = replace(doubtful or here, upper=done.after or here.upper)
+        here = None if done.after is None else replace(span, lower=done.after)
     return doubtful
 
 
-def _left(work: Work, span: Span) -> bool:
-    """Tell whether rows were skipped since others had locked them."""
-    with work.transaction(last=False) as held:
-        return work.site.database.stale_left(work.session, work.run.selection, span, held)
-
-
-def _in_batch(work: Work, span: Span, *, careful: bool) -> tuple[int, Bound | None]:
-    """Delete a span's first rows; give their number, and the place behind them, None at the end."""
+def _in_batch(work: Work, span: Span, *, careful: bool) -> Discarded:
+    """Delete a span's first rows."""
     started = time.monotonic()
-    with work.transaction(last=False) as held:
+    with work.transaction(last=False) as held, unreferenced(work.run.policy):
         chunk = work.lock()
         if chunk.state == PURGED:  # by a twin
             work.chunk = chunk
-            return 0, None
-        rows, after = work.site.database.delete_stale(
+            return Discarded(0, None)
+        done = work.site.database.delete_stale(
             work.session, work.run.selection, span, work.batch_rows, held, careful=careful
         )
         check_schema(work.site, work.session, work.run)
-        Discards(work.session).record_batch(chunk, rows, time.monotonic() - started, careful=careful)
+        Discards(work.session).record_batch(chunk, done.rows, time.monotonic() - started, careful=careful)
         moved = Ledger(work.session).chunk(chunk.run_id, chunk.chunk)
     work.chunk = moved
-    return rows, after
+    return done
 
 
 def _finish(work: Work) -> Chunk:

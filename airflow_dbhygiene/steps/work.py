@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_dbhygiene.errors import Idle, Paused
+from airflow_dbhygiene.errors import Idle, Paused, RowsReferenced, StatementTimedOut
 from airflow_dbhygiene.ledger import Chunk, Ledger, Run
 from airflow_dbhygiene.ledger.interruptions import Interruptions
 from airflow_dbhygiene.pacing.reasons import pause_reason
@@ -17,6 +17,7 @@ from airflow_dbhygiene.steps.plan import check_server
 if TYPE_CHECKING:
     from airflow_dbhygiene.pacing.pacer import Pacer
     from airflow_dbhygiene.pacing.replicas import Replica
+    from airflow_dbhygiene.policy import Policy
     from airflow_dbhygiene.steps.site import Progress, Site
 
 
@@ -91,3 +92,17 @@ class Work:
     def _note(self, seconds: float, reason: str) -> None:
         with self.session.transaction(durable=False):
             Interruptions(self.session).record(self.chunk, seconds, reason)
+
+
+@contextmanager
+def unreferenced(policy: Policy) -> Iterator[None]:
+    """Take a row that others began to point at during the very statement as what it is: a retry leaves it out.
+
+    :raises StatementTimedOut: in place of RowsReferenced, where the policy says to skip such rows
+    """
+    try:
+        yield
+    except RowsReferenced as error:
+        if policy.children == "refuse":
+            raise
+        raise StatementTimedOut(f"while rows were deleted others began to point at them: {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -112,6 +113,28 @@ def test_fresh_rows_in_between_may_be_locked(events_job: Job) -> None:
     assert report(events_job.site, tickets[0].run)["rows_purged"] == STALE_EVENTS - 2
     kept = events_job.execute("SELECT id FROM events WHERE note = 'mine' ORDER BY id")
     assert [row[0] for row in kept] == [41, 1901]
+
+
+def test_rows_that_become_stale_meanwhile_are_no_locked_rows(events_job: Job) -> None:
+    """The application adds stale rows all the time: the purge ends all the same."""
+    tickets = events_job.start(policy(events_job, guard={"max_fraction": 1, "min_chunk_rows": 10_000}))
+    ended = threading.Event()
+
+    def add() -> None:
+        with application(events_job) as execute:
+            for number in itertools.count(20_000):
+                execute(f"INSERT INTO events VALUES ({number}, '2023-05-05 23:30:00', 'late')")
+                execute("COMMIT")
+                if ended.is_set():
+                    return
+
+    busy = threading.Thread(target=add)
+    busy.start()
+    try:
+        assert purge(events_job.site, tickets[0].run, 1).purged >= STALE_EVENTS
+    finally:
+        ended.set()
+        busy.join()
 
 
 def test_twins_count_each_row_once(events_job: Job) -> None:

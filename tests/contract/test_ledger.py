@@ -183,7 +183,7 @@ def test_every_row_is_accounted_for(job: Job) -> None:
         first = Outcomes(54, drifted=(3,), held=(4, 5), vanished=(6,), locked=(7, 8))
         record(opened, chunk_of(job), first, 60)
         assert sums(job) == (60, 54, 1, 2, 1, 2)
-        assert Batches(opened.session).locked(chunk_of(job), 10) == (7, 8)
+        assert Batches(opened.session).locked(chunk_of(job), range(10)) == (7, 8)
         record(opened, chunk_of(job), Outcomes(40), ROWS)
         assert sums(job) == (ROWS, 94, 1, 2, 1, 2)
         with pytest.raises(StatementFailed):

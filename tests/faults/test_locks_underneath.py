@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -22,7 +23,9 @@ from airflow_dbhygiene.errors import (
 from tests.faults.stage import (
     CHUNK_ROWS,
     ORDINAL,
+    POLICY,
     REST,
+    VERIFIED,
     Stage,
     assert_every_row_is_accounted_for,
     assert_ledger_adds_up,
@@ -68,6 +71,53 @@ def test_a_row_that_is_locked_for_ever_is_left_to_a_retry(verified: Stage) -> No
     verified.perform(*REST)
     assert verified.figures(1)["purged"] == CHUNK_ROWS
     assert_every_row_is_accounted_for(verified, keys)
+
+
+def test_many_locked_rows_are_settled_however_many_rounds_that_takes(
+    verified: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is given up while there is progress: more rounds go by here than tries are made in vain."""
+    monkeypatch.setattr("airflow_dbhygiene.steps.purge._LOCKED_AT_A_TIME", 1)
+    keys, locked = keys_of(verified), [verified.id_at(ORDINAL + n) for n in range(8)]
+    with verified.application() as application:
+        application.execute("SELECT FROM flights WHERE id = ANY(%s) FOR UPDATE", (locked,))
+        _once_skipped(verified, application.rollback, lambda: verified.perform("purge 1"))
+    assert verified.figures(1)["purged"] == CHUNK_ROWS
+    verified.perform("purge 2", "report")
+    assert_every_row_is_accounted_for(verified, keys)
+
+
+def test_rows_behind_a_row_that_stays_locked_are_settled(verified: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each round asks for all that were skipped, not for the first of them again and again."""
+    monkeypatch.setattr("airflow_dbhygiene.steps.purge._LOCKED_AT_A_TIME", 1)
+    kept, released = verified.id_at(ORDINAL), verified.id_at(ORDINAL + 1)
+    with verified.application() as keeping, verified.application() as releasing:
+        keeping.execute("SELECT FROM flights WHERE id = %s FOR UPDATE", (kept,))
+        releasing.execute("SELECT FROM flights WHERE id = %s FOR UPDATE", (released,))
+        with pytest.raises(RowsLocked, match="1 rows locked"):
+            _once_skipped(verified, releasing.rollback, lambda: verified.perform("purge 1"))
+        assert verified.figures(1)["purged"] == CHUNK_ROWS - 1
+        assert_ledger_adds_up(verified)
+
+
+def test_a_row_that_others_begin_to_point_at_stays(stage: Stage) -> None:
+    """A child is committed while the DELETE runs, too late for it to see: row by row its parent is left out."""
+    stage = replace(stage, policy=POLICY.model_copy(update={"children": "skip"}))
+    stage.execute("CREATE TABLE child (flight int PRIMARY KEY REFERENCES flights)")
+    stage.execute("INSERT INTO child SELECT max(id) FROM flights")
+    stage.perform(*VERIFIED)
+    set_pace(stage, lock_timeout_seconds=0.5)
+    key = stage.id_at(ORDINAL)
+    with stage.application() as application:
+        application.execute("INSERT INTO child VALUES (%s)", (key,))
+        waiter = threading.Thread(
+            target=lambda: (_wait_until(lambda: stage.one(_BATCHES_THAT_WAIT)), application.commit())
+        )
+        waiter.start()
+        stage.perform("purge 1")
+        waiter.join()
+    assert key in keys_of(stage)
+    assert _outcomes(stage) == {"drifted": 1}
 
 
 def test_a_share_lock_keeps_a_row_too(verified: Stage) -> None:
@@ -144,6 +194,26 @@ def test_no_batch_lasts_until_others_look_for_a_deadlock(verified: Stage) -> Non
     assert_every_row_is_accounted_for(verified, keys)
 
 
+def test_where_a_range_takes_too_long_the_rest_of_its_object_goes_row_by_row(verified: Stage) -> None:
+    """Few rows of the table are stale, say, and each range of them is wide: it is tried once for each object."""
+    database = sql.Identifier(verified.dsn.rpartition("/")[2]).as_string()
+    verified.execute(f"ALTER DATABASE {database} SET deadlock_timeout = '50ms'")
+    set_pace(verified, max_batch_rows=400)
+    site, tries = verified.site(), []
+
+    def slowly(session: Any, *_: Any) -> bool:
+        tries.append(session)
+        with session.before_a_deadlock():
+            session.execute("SELECT pg_sleep(10)")
+        return False
+
+    site.database.delete = slowly  # type: ignore[method-assign]
+    verified.perform("purge 1", site=site)
+    assert len(tries) == verified.one("SELECT count(*) FROM dbhygiene.object WHERE chunk = 1")
+    assert verified.one("SELECT count(*) FROM dbhygiene.batch") > len(tries)
+    assert verified.figures(1)["purged"] == CHUNK_ROWS
+
+
 def test_a_locked_table_stops_the_purge_for_now(verified: Stage) -> None:
     """Nobody waits behind the purge for a lock on the whole table; a retry goes on."""
     keys = keys_of(verified)
@@ -172,10 +242,14 @@ def _wait_until(condition: Callable[[], object]) -> None:
 
 def _once_skipped(stage: Stage, event: Callable[[], object], act: Callable[[], object]) -> None:
     """Let something happen as soon as an act has gone past a locked row."""
-    skipped = "SELECT count(*) FROM dbhygiene.outcome WHERE outcome = 'locked'"
+    _once(stage, "SELECT count(*) FROM dbhygiene.outcome WHERE outcome = 'locked'", event, act)
+
+
+def _once(stage: Stage, found: str, event: Callable[[], object], act: Callable[[], object]) -> None:
+    """Let something happen as soon as a query finds something during an act."""
 
     def wait() -> None:
-        _wait_until(lambda: stage.one(skipped))
+        _wait_until(lambda: stage.one(found))
         event()
 
     waiter = threading.Thread(target=wait)

@@ -39,6 +39,19 @@ def test_a_warning_is_heard_by_a_role_that_hears_errors_alone(job: Job) -> None:
 
 
 @pytest.mark.rights("reclaim")
+@pytest.mark.parametrize("reclaiming", ["vacuum", "analyze"])
+def test_other_warnings_are_told_and_do_no_harm(job: Job, reclaiming: str) -> None:
+    """A function of an index that warns, say, when the table is analyzed."""
+    job.execute(
+        "CREATE FUNCTION loud(n bigint) RETURNS bigint IMMUTABLE LANGUAGE plpgsql AS"
+        " 'BEGIN IF n = 9999 THEN RAISE WARNING ''what a number''; END IF; RETURN n; END';"
+        "CREATE INDEX ON events (loud(id))"
+    )
+    assert job.run(job.policy(reclaim=reclaiming))["reclaim"]["action"] == reclaiming
+    assert f"{reclaiming} of public.events: the server remarks: what a number" in job.told
+
+
+@pytest.mark.rights("reclaim")
 def test_a_run_that_an_older_version_planned_is_reclaimed_and_reported(job: Job) -> None:
     """The ledger then lacks the table that this step writes to; workers are upgraded while runs are under way."""
     tickets = job.start(job.policy(reclaim="vacuum"))

@@ -460,6 +460,22 @@ def test_publications_are_warned_of(job: Job) -> None:
     assert "warning       publication one" in job.plan(job.policy()).describe()
 
 
+def test_a_published_table_without_replica_identity_is_refused(job: Job) -> None:
+    """The server would refuse each DELETE; a partition counts too, and inserts alone do no harm."""
+    job.execute("ALTER TABLE events REPLICA IDENTITY NOTHING; CREATE PUBLICATION shop FOR TABLE events")
+    with pytest.raises(PlanRefused, match=r"publication shop .* ALTER TABLE public\.events REPLICA IDENTITY DEFAULT;"):
+        job.plan(job.policy())
+    job.execute("ALTER PUBLICATION shop SET (publish = 'insert')")
+    assert job.run(job.policy())["rows_purged"] == STALE_EVENTS
+    job.execute(
+        "CREATE TABLE parted (id int PRIMARY KEY, at timestamptz) PARTITION BY RANGE (id);"
+        "CREATE TABLE low PARTITION OF parted DEFAULT; ANALYZE parted; ALTER TABLE low REPLICA IDENTITY NOTHING;"
+        "CREATE PUBLICATION parts FOR TABLE parted WITH (publish_via_partition_root)"
+    )
+    with pytest.raises(PlanRefused, match=r"low has no replica identity, and publication parts"):
+        job.plan(job.policy(table="public.parted", stale=Matching("id < 5")))
+
+
 def test_a_database_without_encoding_is_refused(postgres: PostgresServer, tmp_path: Path) -> None:
     """Its text may be no text, and Parquet's strings are."""
     with psycopg.connect(postgres.dsn(), autocommit=True) as connection:

@@ -68,9 +68,9 @@ class Told(Exception):
         ("23503", 1451, errors.RowsReferenced),
         ("42601", 1064, errors.StatementFailed),
         ("55P03", 1205, errors.StatementTimedOut),  # a lock
-        ("57014", 1317, errors.StatementTimedOut),  # cancelled
-        ("57014", 3024, errors.StatementTimedOut),
-        ("57014", 1969, errors.StatementTimedOut),
+        ("57014", 1317, errors.StatementTooLong),  # cancelled
+        ("57014", 3024, errors.StatementTooLong),
+        ("57014", 1969, errors.StatementTooLong),
         ("40P01", 1213, errors.StatementTimedOut),  # a deadlock
         ("40001", 1213, errors.StatementTimedOut),  # serialization
         ("53100", 1114, errors.DatabaseUnavailable),  # disk full

@@ -41,18 +41,19 @@ WHERE s.table_schema = %s AND s.table_name = %s AND c.extra LIKE '%%VIRTUAL%%' O
 """
 
 
-def vacuum(session: MySqlSession, table: TableName) -> None:
+def vacuum(session: MySqlSession, table: TableName) -> tuple[str, ...]:
     """Renew the table's statistics: InnoDB reuses the space of deleted rows by itself."""
-    analyze(session, table)
+    return analyze(session, table)
 
 
-def analyze(session: MySqlSession, table: TableName) -> None:
+def analyze(session: MySqlSession, table: TableName) -> tuple[str, ...]:
     """Renew the table's statistics, on this server alone; of MariaDB's two kinds the one that reads a few pages.
 
     :raises HygieneError: when the server only told that it did not
     """
     sampled = "SET STATEMENT use_stat_tables = 'never' FOR " * session.flavour.mariadb
     _maintain(session, f"{sampled}ANALYZE NO_WRITE_TO_BINLOG TABLE {spelled(table)}")
+    return ()
 
 
 def optimize(session: MySqlSession, policy: Policy) -> str | None:

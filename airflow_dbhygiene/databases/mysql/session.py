@@ -53,7 +53,8 @@ _LOGIN: Final = frozenset({1045, 1130, 1698, 1820, 1862, 3118})
 _NOT_FOUND: Final = frozenset({1049, 1051, 1054, 1109, 1146, 1305})
 _READ_ONLY: Final = frozenset({1290, 1792, 1836})
 _REFERENCED: Final = frozenset({1216, 1217, 1451, 1452})
-_TIMED_OUT: Final = frozenset({1020, 1205, 1213, 1317, 1412, 1614, 1969, 3024, 3058, 3572})
+_TIMED_OUT: Final = frozenset({1020, 1205, 1213, 1412, 1614, 3058, 3572})
+_TOO_LONG: Final = frozenset({1317, 1969, 3024})
 _UNAVAILABLE: Final = frozenset(
     {1040, 1043, 1053, 1077, 1129, 1152, 1158, 1159, 1160, 1161, 1180, 1203, 1226, 1927, 3169, 4031}
 )
@@ -86,6 +87,7 @@ def _kind_of(number: int) -> type[errors.HygieneError]:
         (_READ_ONLY, errors.ReadOnlyServer),
         (_REFERENCED, errors.RowsReferenced),
         (_TIMED_OUT, errors.StatementTimedOut),
+        (_TOO_LONG, errors.StatementTooLong),
         (_UNAVAILABLE | _FULL, errors.DatabaseUnavailable),
     )
     return next((kind for numbers, kind in kinds if number in numbers), errors.StatementFailed)

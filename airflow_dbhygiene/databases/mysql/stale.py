@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow_dbhygiene.databases.mysql.purge import MOST_SECONDS, by_range, delete_range
-from airflow_dbhygiene.databases.mysql.walk import hop, source, within
+from airflow_dbhygiene.databases.mysql.walk import compare, hop, last_place, source, within
 from airflow_dbhygiene.databases.mysql.writing import PATIENT, quoted, spelled
+from airflow_dbhygiene.databases.protocol import Discarded
 
 if TYPE_CHECKING:
     from airflow_dbhygiene.databases.mysql.session import MySqlSession
@@ -16,26 +17,30 @@ if TYPE_CHECKING:
 
 def delete_stale(  # noqa: PLR0913 - the protocol's own parameters
     session: MySqlSession, selection: Selection, span: Span, rows: int, held: str | None, *, careful: bool
-) -> tuple[int, Bound | None]:
+) -> Discarded:
     """Delete the span's first stale rows that no hold protects.
 
     MySQL has no lock wait below a second, in which InnoDB might make the application the victim of a deadlock: there
     each batch skips rows that others have locked.
 
     :param careful: skip rows that others have locked, instead of giving the batch up
-    :returns: how many were deleted, and the place behind them, None at the end of the span
     """
     after = hop(session, selection, span, rows)
-    piece = f"{within(selection, replace(span, upper=after or span.upper))} AND ({held or 'FALSE'}) IS NOT TRUE"
+    piece = replace(span, upper=after or span.upper)
+    condition = f"{within(selection, piece)} AND ({held or 'FALSE'}) IS NOT TRUE"
     with session.limited(MOST_SECONDS):
         if by_range(session) and not careful:
-            return delete_range(session, selection, piece), after
-        return session.change(_skipping_locked(session, selection, piece, rows)), after
+            return Discarded(delete_range(session, selection, condition), after)
+        last = last_place(session, selection, piece)
+        if last is None:
+            return Discarded(0, after)
+        deleted = session.change(_skipping_locked(session, selection, condition, rows))
+    return Discarded(deleted, after, skipped=deleted < rows and _stale_left(session, selection, piece, last, held))
 
 
-def stale_left(session: MySqlSession, selection: Selection, span: Span, held: str | None) -> bool:
-    """Tell whether the span holds a stale row that no hold protects."""
-    unheld = f"({selection.predicate}) AND ({held or 'FALSE'}) IS NOT TRUE"
+def _stale_left(session: MySqlSession, selection: Selection, span: Span, last: Bound, held: str | None) -> bool:
+    """Tell whether the span holds a stale row that no hold protects; those that came behind the last do not count."""
+    unheld = f"({selection.predicate}) AND ({held or 'FALSE'}) IS NOT TRUE AND {compare(selection, '<=', last)}"
     return hop(session, replace(selection, predicate=unheld), span, 0) is not None
 
 

@@ -131,6 +131,17 @@ def hop(session: MySqlSession, selection: Selection, span: Span, rows: int) -> B
     return tuple(text.decode() for text in found[0]) if found else None
 
 
+def last_place(session: MySqlSession, selection: Selection, span: Span) -> Bound | None:
+    """Give the place of the last stale row in the span, None when it has none."""
+    columns = [catalog.column_of(selection.columns, name) for name in selection.walk]
+    backwards = ", ".join(f"{quoted(name)} DESC" for name in selection.walk)
+    found = session.execute(
+        f"SELECT {', '.join(text_sql(column) for column in columns)} FROM (SELECT {listed(selection.walk)}"
+        f" FROM {source(session, selection)} WHERE {within(selection, span)} ORDER BY {backwards} LIMIT 1) AS place"
+    )
+    return tuple(text.decode() for text in found[0]) if found else None
+
+
 def _ordered(session: MySqlSession, selection: Selection, span: Span, rows: int, columns: str) -> str:
     condition, walk = within(selection, span), listed(selection.walk)
     return f"SELECT {columns} FROM {source(session, selection)} WHERE {condition} ORDER BY {walk} LIMIT {rows}"

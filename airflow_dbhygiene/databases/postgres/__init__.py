@@ -66,7 +66,6 @@ class PostgresDatabase:
     delete = staticmethod(purge.delete)
     delete_carefully = staticmethod(purge.delete_carefully)
     delete_stale = staticmethod(stale.delete_stale)
-    stale_left = staticmethod(stale.stale_left)
     restore_rows = staticmethod(restore.restore_rows)
     measures = clutter.MEASURES
     measure = staticmethod(clutter.measure)

@@ -166,6 +166,11 @@ def _refusals(
         yield f"{child} inherits from {parent}, so that deletes reach its rows: purge the tables one by one."
     for foreign_key in foreign_keys(session, policy.table_name):
         yield from _foreign_key_refusals(foreign_key)
+    for owner, publication in session.execute(catalog_sql.WITHOUT_IDENTITY, oid):
+        yield (
+            f"{owner} has no replica identity, and publication {publication} publishes its deletes, so that the server "
+            f"refuses each of them: ALTER TABLE {owner} REPLICA IDENTITY DEFAULT;"
+        )
     yield from _privilege_refusals(session, policy, table["oid"], key)
 
 

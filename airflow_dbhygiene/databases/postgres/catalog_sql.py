@@ -273,6 +273,25 @@ ORDER BY 1
 """
 )
 
+WITHOUT_IDENTITY: Final[LiteralString] = (
+    _TREE
+    + """
+SELECT leaf.oid::regclass::text, min(p.pubname)
+FROM tree JOIN pg_catalog.pg_class leaf USING (oid) JOIN pg_catalog.pg_publication p ON p.pubdelete
+WHERE leaf.relkind = 'r' AND leaf.relpersistence = 'p'
+  AND (leaf.relreplident = 'n' OR leaf.relreplident = 'i' AND NOT EXISTS (
+      SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = leaf.oid AND i.indisreplident))
+  AND (p.puballtables OR EXISTS (
+      SELECT FROM pg_catalog.pg_publication_tables pt
+      JOIN pg_catalog.pg_namespace n ON n.nspname = pt.schemaname
+      JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = pt.tablename
+      WHERE pt.pubname = p.pubname
+        AND (c.oid = leaf.oid OR c.oid IN (SELECT pg_catalog.pg_partition_ancestors(leaf.oid)))))
+GROUP BY 1
+ORDER BY 1
+"""
+)
+
 # Each batch asks this, also where there are thousands of tables: pg_constraint has no index by the table that a key
 # points at, but that table has the key's triggers; and OFFSET keeps the planner from reading all of pg_type.
 FINGERPRINT: Final[LiteralString] = """

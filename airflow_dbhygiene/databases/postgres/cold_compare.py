@@ -15,12 +15,6 @@ if TYPE_CHECKING:
     from airflow_dbhygiene.databases.postgres.session import PostgresSession
     from airflow_dbhygiene.databases.protocol import Selection
 
-_ONE_BY_ONE: Final = (
-    "SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),"
-    " set_config('enable_seqscan', 'off', true), set_config('max_parallel_workers_per_gather', '0', true)"
-)
-"""Look each copied row up by itself: without statistics of the rows just copied the planner would guess wildly."""
-
 _PLACE: Final = sql.SQL("hot.ctid = copied.{}").format(sql.Identifier(cold_look.PLACE))
 
 
@@ -31,7 +25,7 @@ def compared(session: PostgresSession, selection: Selection, copied: Copied) -> 
 
     :returns: how many rows have the version that was copied, and how many of these are identical to their copies
     """
-    session.execute(_ONE_BY_ONE)
+    session.one_by_one()
     if _in_place(session, selection, copied):
         found = _compared(session, selection, copied, _PLACE)
         if found == (copied.rows, copied.rows):
@@ -44,7 +38,7 @@ def delete(session: PostgresSession, selection: Selection, copied: Copied, held:
 
     The copy's columns have other names here, since conditions call the table's by theirs alone.
     """
-    session.execute(_ONE_BY_ONE)
+    session.one_by_one()
     hot = table_sql(selection.table)
     renamed = {column.name: sql.Identifier(f"_dbhygiene_{i}") for i, column in enumerate(selection.columns)}
     same_key = [sql.SQL("{}.{} = {}").format(hot, sql.Identifier(name), renamed[name]) for name in selection.key]

@@ -12,7 +12,7 @@ from psycopg import sql
 
 from airflow_dbhygiene.databases.postgres import pairs
 from airflow_dbhygiene.databases.postgres.rows import place_of, text_of
-from airflow_dbhygiene.databases.postgres.walk import compare
+from airflow_dbhygiene.databases.postgres.walk import between
 from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Outcomes
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def delete_carefully(
     A row that is locked, or that changes between the two statements, counts as locked: a later look decides.
     """
     values = {"archived": _archived(selection, rows, ordinals), **_parts(selection, held)}
+    session.one_by_one()
     seen = {ordinal: state for ordinal, *state in session.execute(_LOOK.format(**values))}
     purged = {row[0] for row in session.execute(_DELETE.format(**values))}
     outcomes: dict[str, list[int]] = {"drifted": [], "held": [], "vanished": [], "locked": []}
@@ -58,11 +59,10 @@ def _range(selection: Selection, rows: pa.Table, held: str | None) -> sql.Compos
     first, last = place_of(selection, rows, 0), place_of(selection, rows, rows.num_rows - 1)
     return sql.SQL(
         "WITH _dbhygiene_deleted AS ("
-        "DELETE FROM {table} WHERE {first} AND {last} AND {stale} AND ({held}) IS NOT TRUE"
+        "DELETE FROM {table} WHERE {batch} AND {stale} AND ({held}) IS NOT TRUE"
         " RETURNING {returned}) SELECT {sent} FROM _dbhygiene_deleted"
     ).format(
-        first=compare(selection, ">=", first),
-        last=compare(selection, "<=", last),
+        batch=between(selection, (">=", first), ("<=", last)),
         returned=pairs.returned(selection),
         sent=pairs.sent(selection),
         **{name: parts[name] for name in ("table", "stale", "held")},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, LiteralString
+from typing import TYPE_CHECKING, Final, LiteralString
 
 from psycopg import sql
 
@@ -17,17 +17,25 @@ if TYPE_CHECKING:
     from airflow_dbhygiene.policy.names import TableName
 
 
-def vacuum(session: PostgresSession, table: TableName) -> None:
+_SKIPPING: Final = ("vacuum_is_relation_owner", "vacuum_is_permitted_for_relation")
+"""The server's functions, until version 15 and since, that warn of a table which the role may not maintain.
+
+Its words depend on the version and on the language of the server.
+"""
+
+
+def vacuum(session: PostgresSession, table: TableName) -> tuple[str, ...]:
     """Give dead rows' space back to the table, without truncating it, and renew its statistics.
 
+    :returns: what the server remarked
     :raises PrivilegeMissing: when the server only warned that it skipped the table
     """
-    _maintain(session, table, "VACUUM (ANALYZE, TRUNCATE false) {}")
+    return _maintain(session, table, "VACUUM (ANALYZE, TRUNCATE false) {}")
 
 
-def analyze(session: PostgresSession, table: TableName) -> None:
+def analyze(session: PostgresSession, table: TableName) -> tuple[str, ...]:
     """Renew the table's statistics."""
-    _maintain(session, table, "ANALYZE {}")
+    return _maintain(session, table, "ANALYZE {}")
 
 
 def optimize(session: PostgresSession, policy: Policy) -> str | None:
@@ -52,7 +60,7 @@ def optimize(session: PostgresSession, policy: Policy) -> str | None:
     return reason
 
 
-def _maintain(session: PostgresSession, table: TableName, statement: LiteralString) -> None:
+def _maintain(session: PostgresSession, table: TableName, statement: LiteralString) -> tuple[str, ...]:
     session.notices.clear()
     with translated():
         # A role may have been told to hear errors alone, and the server only warns that it did nothing.
@@ -60,9 +68,10 @@ def _maintain(session: PostgresSession, table: TableName, statement: LiteralStri
         session.connection.execute("SET vacuum_cost_delay = '2ms'")
         session.connection.execute("SET statement_timeout = 0")  # a role's own is meant for what it asks, not for this
         session.connection.execute(sql.SQL(statement).format(sql.Identifier(table.schema, table.table)))
-    if session.notices:
+    if skipped := [words for function, words in session.notices if function in _SKIPPING]:
         message = (
-            f"the server skipped {table}: {session.notices[0]}. Run as the table's owner, grant MAINTAIN "
+            f"the server skipped {table}: {skipped[0]}. Run as the table's owner, grant MAINTAIN "
             f"(PostgreSQL 17), or set the policy's reclaim to 'none'."
         )
         raise PrivilegeMissing(message)
+    return tuple(dict.fromkeys(words for _, words in session.notices))

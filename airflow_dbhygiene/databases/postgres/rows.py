@@ -130,6 +130,7 @@ def differing(session: PostgresSession, selection: Selection, rows: pa.Table) ->
     with session.transaction():
         session.execute(check_table(selection))
         load(session, rows)
+        session.one_by_one()
         compared, equal = session.execute(_comparison(selection))[0]
         session.execute(sql.SQL("DROP TABLE pg_temp.{}").format(sql.Identifier(CHECK)))
     return int(compared), int(compared) - int(equal)

@@ -45,6 +45,12 @@ READING: Mapping[str, object] = {
     **_WALKING,
 }
 
+_ONE_BY_ONE = (
+    "SELECT pg_catalog.set_config(name, 'off', true)"
+    " FROM unnest(ARRAY['enable_hashjoin', 'enable_mergejoin', 'enable_seqscan']) AS name"
+    " UNION ALL SELECT pg_catalog.set_config('max_parallel_workers_per_gather', '0', true)"
+)
+
 _TERMINAL: Mapping[str, type[errors.Terminal]] = {
     "42501": errors.PrivilegeMissing,
     "42P01": errors.NotFound,
@@ -56,7 +62,7 @@ _TERMINAL: Mapping[str, type[errors.Terminal]] = {
 }
 _TRANSIENT: Mapping[str, type[errors.Transient]] = {
     "55P03": errors.StatementTimedOut,
-    "57014": errors.StatementTimedOut,
+    "57014": errors.StatementTooLong,
     "40P01": errors.StatementTimedOut,
     "40001": errors.StatementTimedOut,
     "25P03": errors.DatabaseUnavailable,
@@ -120,8 +126,11 @@ class PostgresSession:
         connection.prepare_threshold = None  # poolers in transaction mode know no prepared statements
         self.connection = connection
         self._stopped = stopped or threading.Event()
-        self.notices: list[str] = []
-        connection.add_notice_handler(lambda notice: self.notices.append(notice.message_primary or ""))
+        self.notices: list[tuple[str, str]] = []
+        """What the server remarked: the function of its own that did, and the words."""
+        connection.add_notice_handler(
+            lambda notice: self.notices.append((notice.source_function or "", notice.message_primary or ""))
+        )
 
     @property
     def version(self) -> int:
@@ -162,6 +171,10 @@ class PostgresSession:
         )
         yield
         self.execute("SELECT pg_catalog.set_config('statement_timeout', '0', true)")
+
+    def one_by_one(self) -> None:
+        """Look joined rows up one by one from here on: of rows just copied, or sent, no statistics tell."""
+        self.execute(_ONE_BY_ONE)
 
     @staticmethod
     def rollback() -> NoReturn:

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from airflow_dbhygiene.databases.postgres.walk import hop, within
+from airflow_dbhygiene.databases.protocol import Discarded
 
 if TYPE_CHECKING:
     from airflow_dbhygiene.databases.postgres.session import PostgresSession
-    from airflow_dbhygiene.databases.protocol import Bound, Selection, Span
+    from airflow_dbhygiene.databases.protocol import Selection, Span
 
 
 def delete_stale(  # noqa: PLR0913 - the protocol's own parameters
     session: PostgresSession, selection: Selection, span: Span, rows: int, held: str | None, *, careful: bool
-) -> tuple[int, Bound | None]:
+) -> Discarded:
     """Delete the span's first stale rows that no hold protects.
 
     :param careful: skip rows that others have locked, instead of waiting for them
-    :returns: how many were deleted, and the place behind them, None at the end of the span
     """
     after = hop(session, selection, span, rows)
     piece = replace(span, upper=after or span.upper)
@@ -31,12 +31,13 @@ def delete_stale(  # noqa: PLR0913 - the protocol's own parameters
         held=sql.SQL(held or "false"),
     )
     if careful:
-        return session.change(statement), after
+        deleted = session.change(statement)
+        return Discarded(deleted, after, skipped=deleted < rows and _stale_left(session, selection, piece, held))
     with session.before_a_deadlock():
-        return session.change(statement), after
+        return Discarded(session.change(statement), after)
 
 
-def stale_left(session: PostgresSession, selection: Selection, span: Span, held: str | None) -> bool:
+def _stale_left(session: PostgresSession, selection: Selection, span: Span, held: str | None) -> bool:
     """Tell whether the span holds a stale row that no hold protects."""
     unheld = f"({selection.predicate}) AND ({held or 'FALSE'}) IS NOT TRUE"
     return hop(session, replace(selection, predicate=unheld), span, 0) is not None

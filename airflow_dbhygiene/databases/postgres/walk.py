@@ -76,25 +76,49 @@ def estimate(session: PostgresSession, selection: Selection) -> int:
 def within(selection: Selection, span: Span) -> sql.Composed:
     """Say that a row is stale and lies in the span."""
     parts: list[sql.Composable] = [_condition(selection)]
-    if span.lower is not None:
+    if span.lower is not None and span.upper is not None:
+        parts.append(between(selection, (">=", span.lower), ("<", span.upper)))
+    elif span.lower is not None:
         parts.append(compare(selection, ">=", span.lower))
-    if span.upper is not None:
+    elif span.upper is not None:
         parts.append(compare(selection, "<", span.upper))
+    return sql.SQL(" AND ").join(parts)
+
+
+def between(selection: Selection, lower: tuple[str, Bound], upper: tuple[str, Bound]) -> sql.Composed:
+    """Say that a row's place in the walk lies between two others, each with the operator that compares it with them.
+
+    Columns in which both places are the same are equal in between: so said, an index is followed to the rows at once.
+    """
+    (above, first), (below, last) = lower, upper
+    shared = next((i for i, (one, other) in enumerate(zip(first, last, strict=True)) if one != other), len(first) - 1)
+    parts = [_side(selection, 0, shared, "=", first)] if shared else []
+    parts += [_side(selection, shared, None, above, first), _side(selection, shared, None, below, last)]
     return sql.SQL(" AND ").join(parts)
 
 
 def compare(selection: Selection, operator: str, place: Bound) -> sql.Composed:
     """Compare a row's place in the walk with another, in the server's own order."""
+    return _side(selection, 0, None, operator, place)
+
+
+def _side(selection: Selection, start: int, stop: int | None, operator: str, place: Bound) -> sql.Composed:
+    """Compare some columns of a row's place with another's.
+
+    The first of them by itself too, which follows from it, and which alone lets the planner leave out partitions, and
+    see two bounds as one range.
+    """
     types = {column.name: column.type for column in selection.columns}
+    names = selection.walk[start:stop]
     values = [
         sql.SQL("{}::{}").format(sql.Literal(value), sql.SQL(types[name]))
-        for name, value in zip(selection.walk, place, strict=True)
+        for name, value in zip(names, place[start:stop], strict=True)
     ]
-    return sql.SQL("({}) {} ({})").format(
-        _columns(selection.walk),
-        sql.SQL(operator),
-        sql.SQL(", ").join(values),
-    )
+    whole = sql.SQL("({}) {} ({})").format(_columns(names), sql.SQL(operator), sql.SQL(", ").join(values))
+    if len(names) == 1 or operator == "=":
+        return whole
+    first = sql.SQL("{} {} {}").format(sql.Identifier(names[0]), sql.SQL(operator.ljust(2, "=")), values[0])
+    return sql.SQL("{} AND {}").format(whole, first)
 
 
 def _by_age(session: PostgresSession, policy: Policy, facts: Facts) -> tuple[str, ...] | None:
