@@ -94,16 +94,21 @@ def _purge_batch(work: Work, rows: Doomed, span: range, *, careful: bool) -> boo
     """
     started = time.monotonic()
     before, too_long = work.chunk.purged_through, careful
-    try:
-        if not careful:
-            _in_batch(work, rows, span, careful=False)
-    except (_NotIdentical, StatementTimedOut, RowsReferenced) as why:
-        careful, too_long = True, isinstance(why, StatementTooLong)
     if careful:
-        with marking_damage(work.site, work.chunk):
-            _in_batch(work, rows, span, careful=True)
+        _go_row_by_row(work, rows, span)
+    else:
+        try:
+            _in_batch(work, rows, span, careful=False)
+        except (_NotIdentical, StatementTimedOut, RowsReferenced) as why:
+            careful, too_long = True, isinstance(why, StatementTooLong)
+            _go_row_by_row(work, rows, span)
     work.learn(work.chunk.purged_through - before, time.monotonic() - started, careful=careful)
     return too_long
+
+
+def _go_row_by_row(work: Work, rows: Doomed, span: range) -> None:
+    with marking_damage(work.site, work.chunk):
+        _in_batch(work, rows, span, careful=True)
 
 
 def _in_batch(work: Work, rows: Doomed, span: range, *, careful: bool) -> None:
