@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _FUTILE_TRIES: Final = 5
 _LOCKED_AT_A_TIME: Final = 5_000
+_TOO_LONG_TRIES: Final = 2
 
 
 class _NotIdentical(Exception):
@@ -79,18 +80,19 @@ def _purge_object(work: Work, receipt: ObjectReceipt) -> None:
     store = work.site.store_of(work.run.policy)
     with marking_damage(work.site, work.chunk), opened(work.site, store, work.run, receipt, compared=True) as archived:
         rows = doomed(work.site, work.run, receipt, archived)
-    span, careful = range(receipt.first_ordinal, receipt.first_ordinal + receipt.rows), False
+    span, too_long = range(receipt.first_ordinal, receipt.first_ordinal + receipt.rows), 0
     while work.chunk.purged_through < span.stop:
         work.wait()
-        careful = _purge_batch(work, rows, span, careful=careful)
+        too_long = too_long + 1 if _purge_batch(work, rows, span, careful=too_long >= _TOO_LONG_TRIES) else 0
 
 
 def _purge_batch(work: Work, rows: Doomed, span: range, *, careful: bool) -> bool:
     """Try the whole range; where it is not exactly what was archived, or locked, go row by row.
 
-    Where it takes too long, since few of the rows that lie in it are stale, so will the next: no other is tried.
+    One that takes too long may be a bad moment of the server. A second in a row, which is smaller, is not: few of the
+    rows that lie in such ranges are stale, and no other is tried.
 
-    :returns: whether to go row by row from now on
+    :returns: whether the range took too long, or would have
     """
     started = time.monotonic()
     before, too_long = work.chunk.purged_through, careful
