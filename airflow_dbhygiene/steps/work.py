@@ -49,8 +49,9 @@ class Work:
         with self.session.transaction(walking=True, durable=last):
             self.site.database.share_gate(self.session)
             check_server(self.site, self.session, self.run)
+            before = self.site.database.waiters(self.session)  # they wait for others: not every engine tells for whom
             yield Ledger(self.session).held_condition(self.site.database, self.run.policy)
-            self.waiters = self.site.database.waiters(self.session)
+            self.waiters = max(self.site.database.waiters(self.session) - before, 0)
 
     def lock(self) -> Chunk:
         """Lock the chunk's row: a twin waits, and a lost acknowledgement shows in where the fence stands.

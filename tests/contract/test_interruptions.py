@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import Any
 
+import psycopg
 import pytest
 
 from airflow_dbhygiene.errors import Paused
@@ -43,6 +46,13 @@ def waiting(job: Job) -> int:
     return int(job.one("SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'"))
 
 
+@contextmanager
+def application(job: Job) -> Iterator[Any]:
+    """Give a session of the application in a transaction, which is rolled back at the end."""
+    with closing(job.open(autocommit=False) if isinstance(job, MySqlJob) else psycopg.connect(job.dsn)) as connection:
+        yield connection.cursor()
+
+
 def wait_until_it_waits(job: Job) -> None:
     """Wait until a session waits for a row."""
     deadline = time.monotonic() + 20
@@ -77,6 +87,20 @@ def test_whoever_waits_for_a_batch_makes_the_next_one_half_as_large(events_job: 
     assert (found["pauses"], found["batches_made_smaller"]) == (0, 1)
     why = "sessions waited for rows as a batch ended: 1; the next one was half as large"
     assert f"paused: 0 times, 0.0 s in all; batches made smaller: 1. {why}" in describe(certificate)
+
+
+def test_who_waits_for_somebody_else_all_the_time_slows_nothing_down(events_job: Job) -> None:
+    """Two sessions of the application want the same row, which is not stale."""
+    tickets = verified(events_job)
+    change = "UPDATE events SET note = 'new' WHERE id = 9000"
+    waiter = threading.Thread(target=events_job.execute, args=(change,))
+    with application(events_job) as cursor:
+        cursor.execute(change)
+        waiter.start()
+        wait_until_it_waits(events_job)
+        purge(events_job.site, tickets[0].run, tickets[0].chunk)
+    waiter.join()
+    assert events_job.execute("SELECT reason FROM dbhygiene.interruption") in ([], ())
 
 
 def test_pauses_and_their_reasons_are_in_ledger_certificate_and_report(events_job: Job) -> None:
