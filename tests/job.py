@@ -109,7 +109,7 @@ class Job:
             "table": "public.events",
             "stale": OlderThan("at", keep="300 days", zone="UTC"),
             "archive": Parquet("file:///cold"),
-            "guard": Guard(max_fraction=1, min_chunk_rows=1_000),
+            "guard": Guard(max_fraction=1, min_chunk_rows=1_000, allow_full_scan=True),
             "pace": Pace(max_batch_rows=2_000, target_batch_seconds=60),
             "verify": "content",
             "reclaim": "analyze" if self.role is None or "reclaim" in self.role.more else "none",

@@ -53,13 +53,16 @@ class Holds:
         """Write a hold's fields; False when its id is taken. Close the gate before."""
         return bool(self._session.insert_new("dbhygiene.hold", {**hold, "until_at": _written(until_at)}))
 
-    def prolong(self, hold_id: str, until_at: datetime | None) -> bool:
-        """Move a hold's end; False when it was released. Close the gate before."""
-        return bool(
-            self._session.change(
-                "UPDATE dbhygiene.hold SET until_at = %s WHERE hold_id = %s AND released_at IS NULL",
-                (_written(until_at), hold_id),
-            )
+    def prolong(self, hold: Mapping[str, object], until_at: datetime | None) -> None:
+        """Move the end of the hold of that id, and note who wanted it, and why. Close the gate before."""
+        self._session.execute(
+            "INSERT INTO dbhygiene.prolongation (hold_id, prolonged_by, reason, until_before)"
+            " SELECT hold_id, %s, %s, until_at FROM dbhygiene.hold WHERE hold_id = %s AND released_at IS NULL",
+            (hold["placed_by"], hold["reason"], hold["hold_id"]),
+        )
+        self._session.execute(
+            "UPDATE dbhygiene.hold SET until_at = %s WHERE hold_id = %s AND released_at IS NULL",
+            (_written(until_at), hold["hold_id"]),
         )
 
     def find(self, hold_id: str) -> Hold | None:

@@ -143,7 +143,7 @@ def _write(holds: Holds, fields: dict[str, str], until: datetime | None) -> Hold
     holds.place(fields, until)
     place = fields["hold_id"], fields["table_name"], fields["predicate"]
     if _later(until, _same(holds, *place, "use another id").until_at):
-        holds.prolong(fields["hold_id"], until)
+        holds.prolong(fields, until)
     hold = standing(holds, *place, "give a later until, or none")
     if hold.until_at != until:
         message = f"hold {hold.hold_id!r} lasts longer, until {_end(hold)}: release it when it is to end sooner."

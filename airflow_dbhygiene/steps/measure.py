@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from airflow_dbhygiene.errors import PlanRefused, PolicyInvalid
 from airflow_dbhygiene.policy.stale import Matching
-from airflow_dbhygiene.steps.plan import without_held
+from airflow_dbhygiene.steps.plan import leads_to_stale, without_held
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -97,7 +97,8 @@ def measure(site: Site, policy: Policy, window: Window, limits: Mapping[str, flo
 def _stale(site: Site, session: Any, policy: Policy, window: Window, limits: Mapping[str, float]) -> dict[str, float]:
     database = site.database
     facts = database.inspect(session, policy)
-    _refuse_full_scan(site, policy, facts, database.choose_walk(session, policy, facts, "TRUE", 0.0))
+    if not policy.guard.allow_full_scan and not leads_to_stale(database, session, policy, facts):
+        _refuse_full_scan(site, policy, facts)
     predicate = without_held(database, session, policy, database.predicate(session, policy, facts, window))
     found: dict[str, float] = {}
     with session.transaction(walking=True, statement_seconds=_MOST_SECONDS):
@@ -117,11 +118,9 @@ def _age(policy: Policy) -> OlderThan | Expired:
     return policy.stale
 
 
-def _refuse_full_scan(site: Site, policy: Policy, facts: Facts, walk: tuple[str, ...]) -> None:
+def _refuse_full_scan(site: Site, policy: Policy, facts: Facts) -> NoReturn:
     """A count that stops at its limit is cheap only where an index leads to the stale rows."""
     aged = not isinstance(policy.stale, Matching)
-    if policy.guard.allow_full_scan or (aged and walk[:1] == (_age(policy).column,)):
-        return
     columns = (_age(policy).column, *facts.key) if aged else ("a column of the condition",)
     fault = (
         f"counting stale rows would read the whole table each time: {site.database.index_advice(facts.name, columns)}, "

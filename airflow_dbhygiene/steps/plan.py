@@ -244,13 +244,27 @@ def _refusals(draft: _Draft, expected: int) -> Iterator[str]:
             f"{expected:,} of about {total:,} rows are stale, more than guard.max_fraction {guard.max_fraction:g}: "
             f"check the policy's keep, run ANALYZE if the table's estimate is old, or raise max_fraction."
         )
-    if not guard.allow_full_scan and draft.site.database.full_scans(draft.session, selection, _SAMPLE_BATCH):
+    if not guard.allow_full_scan and _scans(draft):
         age = () if isinstance(policy.stale, Matching) else (policy.stale.column,)
         advice = draft.site.database.index_advice(facts.name, (*age, *selection.key))
-        yield f"no index lets a run walk its rows in order: {advice}, or set guard.allow_full_scan."
+        yield f"no index leads a run to its stale rows alone: {advice}, or set guard.allow_full_scan."
     if policy.children == "refuse":
         for found in draft.site.database.referenced(draft.session, selection):
             yield f"{found}: purge those first, or set children to 'skip'."
+
+
+def _scans(draft: _Draft) -> bool:
+    """Tell whether a run would read the whole table: to find rows of an age, or to walk them in order."""
+    database, session, policy = draft.site.database, draft.session, draft.policy
+    unled = not isinstance(policy.stale, Matching) and not leads_to_stale(database, session, policy, draft.facts)
+    return unled or database.full_scans(session, draft.selection, _SAMPLE_BATCH)
+
+
+def leads_to_stale(database: Database, session: Any, policy: Policy, facts: Facts) -> bool:
+    """Tell whether an index leads to the rows that are old enough, however few they are."""
+    if isinstance(policy.stale, Matching):
+        return False
+    return database.choose_walk(session, policy, facts, "TRUE", 0.0)[:1] == (policy.stale.column,)
 
 
 def _run(draft: _Draft, window: Window, origin: dict[str, str], frozen: dict[str, Any]) -> Run:

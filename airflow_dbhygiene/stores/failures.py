@@ -53,14 +53,14 @@ def translated(address: str) -> Iterator[None]:
 
 
 @contextmanager
-def told_when_full(folder: str) -> Iterator[None]:
-    """Say which disk is full; any other error passes as it is."""
+def told_when_full() -> Iterator[None]:
+    """Say that the disk for temporary files is full; any other error passes as it is."""
     try:
         yield
     except OSError as error:
         if error.errno not in _FULL:
             raise
-        raise _disk_full(folder, error) from error
+        raise _disk_full(tempfile.gettempdir(), error) from error
 
 
 def s3_code(error: BaseException) -> str:

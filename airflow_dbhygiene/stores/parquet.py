@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from airflow_dbhygiene.stores.folder import unfinished_of, write_durably
 from airflow_dbhygiene.stores.parquet_file import ParquetObject, sha256_of, spooling
 from airflow_dbhygiene.stores.protocol import Spooled
 from airflow_dbhygiene.stores.s3 import S3Protection
+from airflow_dbhygiene.stores.scratch import scratch_file
 
 if TYPE_CHECKING:
     from airflow_dbhygiene.databases.protocol import Selection
@@ -117,8 +117,7 @@ class ParquetStore:
 
         :raises ArchiveDamaged: when the object is missing, truncated or altered
         """
-        with tempfile.TemporaryDirectory(prefix="dbhygiene-") as folder:
-            path = Path(folder) / "object.parquet"
+        with scratch_file() as path:
             # What only the way here has spoiled comes well at the second time.
             if self._got(path, name, sha256, size) and (fault := self._got(path, name, sha256, size)):
                 raise ArchiveDamaged(f"object {self.url}/{name} {fault}: {_RESTORE}")
@@ -140,8 +139,7 @@ class ParquetStore:
 
     def write_text(self, name: str, text: str) -> str:
         """Put a small text beside the objects, in place of what killed tries left of it; give its address."""
-        with tempfile.TemporaryDirectory(prefix="dbhygiene-") as folder:
-            path = Path(folder) / "text"
+        with scratch_file() as path:
             path.write_text(text, encoding="utf-8")
             self.upload(Spooled(path, 0, path.stat().st_size, ""), name)
         for leftover in unfinished_of(Path(self._path(name))) if self._local else ():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pyarrow import parquet as pq
 
 from airflow_dbhygiene.stores.failures import told_when_full
 from airflow_dbhygiene.stores.protocol import Spooled
+from airflow_dbhygiene.stores.scratch import scratch_file
 
 if TYPE_CHECKING:
     from airflow_dbhygiene.databases.protocol import Database, Selection
@@ -92,10 +92,9 @@ def spooling(
     batches: Iterable[pa.RecordBatch], schema: pa.Schema, notes: Mapping[str, str], compression_level: int
 ) -> Iterator[Spooled]:
     """Write batches to a local Parquet file; the file goes when the context ends."""
-    with tempfile.TemporaryDirectory(prefix="dbhygiene-") as folder:
-        path = Path(folder) / "object.parquet"
-        noted = schema.with_metadata({NOTES_PREFIX + name: value for name, value in notes.items()})
-        with told_when_full(folder):
+    noted = schema.with_metadata({NOTES_PREFIX + name: value for name, value in notes.items()})
+    with scratch_file() as path:
+        with told_when_full():
             rows = _write(path, noted, _row_groups(batches), compression_level)
         yield Spooled(path, rows, path.stat().st_size, sha256_of(path))
 

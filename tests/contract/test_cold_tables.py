@@ -300,7 +300,8 @@ def test_a_partitioned_table(stage: Stage) -> None:
     stage.job.execute(
         "ALTER TABLE events RENAME TO plain; CREATE TABLE events (LIKE plain, PRIMARY KEY (id)) PARTITION BY RANGE (id);"
         " CREATE TABLE events_1 PARTITION OF events FOR VALUES FROM (0) TO (300);"
-        " CREATE TABLE events_2 PARTITION OF events DEFAULT; INSERT INTO events SELECT * FROM plain; ANALYZE events"
+        " CREATE TABLE events_2 PARTITION OF events DEFAULT; INSERT INTO events SELECT * FROM plain;"
+        " CREATE INDEX ON events (at, id); ANALYZE events"
     )
     certificate = stage.job.run(stage.policy(reclaim="none"))
     assert (certificate["rows_purged"], certificate["careful_batches"]) == (ROWS, 0)

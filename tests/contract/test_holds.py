@@ -140,6 +140,8 @@ def test_a_later_end_moves_a_holds_end(events_job: Job) -> None:
         place_hold(site, wish(events_job, until=FAR.subtract(days=1), **case))
     events_job.run(events_job.policy())
     assert left(events_job) == list(range(100))
+    told = events_job.execute("SELECT hold_id, prolonged_by, until_before FROM dbhygiene.prolongation ORDER BY 3")
+    assert [(case, by, end.year) for case, by, end in told] == [("case", "legal", y) for y in (2001, 2100, 2101)]
 
 
 def test_the_same_hold_again_is_the_same_hold(events_job: Job) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_dbhygiene.errors import NotFound, PlanRefused, PolicyInvalid
-from airflow_dbhygiene.policy import OlderThan
+from airflow_dbhygiene.policy import Guard, OlderThan
 from airflow_dbhygiene.steps.measure import Clutter, measure
 from tests.job import window_of
 from tests.mysql_job import EVENTS, MySqlJob
@@ -160,11 +160,11 @@ def test_what_is_not_there_is_not_small(job: MySqlJob, name: str) -> None:
         clutter(job, {name: 1}, table=f"{database}.event")
     job.execute("CREATE VIEW seen AS SELECT * FROM events")
     with pytest.raises(PlanRefused):
-        clutter(job, {name: 1}, table=f"{database}.seen")
+        clutter(job, {name: 1}, table=f"{database}.seen", guard=Guard())
 
 
 def test_a_count_without_an_index_is_refused(job: MySqlJob) -> None:
     """It would read the whole table every minute; the message has the index that helps, in this server's own words."""
     job.execute("ALTER TABLE events DROP KEY events_at_id")
     with pytest.raises(PlanRefused, match=r"ALTER TABLE `\w+`\.`events` ADD INDEX \(`at`, `id`\)"):
-        clutter(job, {"stale_rows": 1})
+        clutter(job, {"stale_rows": 1}, guard=Guard())

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,7 @@ from airflow_dbhygiene.errors import (
 )
 from airflow_dbhygiene.stores.parquet import ParquetStore
 from airflow_dbhygiene.stores.protocol import Spooled
+from tests.servers.cache import PROJECT_ROOT
 from tests.servers.proxy import FaultProxy
 from tests.servers.s3 import S3Server
 
@@ -110,7 +114,6 @@ def test_what_was_written_comes_back(place: Place) -> None:
     """Rows, their order and the notes; the receipt's size and digest are those of the stored bytes."""
     spooled = put(place)
     assert (spooled.rows, place.names()) == (2000, ["a/b.parquet"])
-    assert not spooled.path.exists()
     stored = place.read("a/b.parquet")
     assert stored is not None
     assert len(stored) == spooled.bytes
@@ -118,6 +121,30 @@ def test_what_was_written_comes_back(place: Place) -> None:
         assert pa.Table.from_batches(archived.batches(500)).column("id").to_pylist() == list(range(2000))
         assert [batch.num_rows for batch in archived.batches(1000)] == [1000, 1000]
         assert archived.notes == {"run": "one", "ü": "größe"}
+
+
+KILLED = """
+import os, signal
+from pathlib import Path
+from tests.contract.test_stores import SCHEMA, batch, folder
+
+store = folder(Path("cold")).store
+with store.spool(iter([batch(0, 1000)]), SCHEMA, {}) as spooled:
+    store.upload(spooled, "a.parquet")
+    with store.fetch("a.parquet", spooled.sha256, spooled.bytes):
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_killed_worker_leaves_nothing_in_its_folder_for_temporary_files(tmp_path: Path) -> None:
+    """Neither what it was about to upload nor what it had fetched: such files would fill the disk over time."""
+    for name in ("tmp", "cold"):
+        (tmp_path / name).mkdir()
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "tmp"), "PYTHONPATH": str(PROJECT_ROOT)}
+    ended = subprocess.run([sys.executable, "-c", KILLED], cwd=tmp_path, env=environment, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert [path.name for path in tmp_path.rglob("*.parquet")] == ["a.parquet"]
+    assert list((tmp_path / "tmp").iterdir()) == []
 
 
 def test_an_empty_archive_is_an_archive(place: Place) -> None:
@@ -271,8 +298,6 @@ def test_a_folder_that_cannot_be_made_is_ours_to_tell(tmp_path: Path) -> None:
 def test_a_local_object_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     """An upload that fails leaves no object under its name."""
     place = folder(tmp_path / "cold")
-    with place.store.spool(iter([batch(0, 10)]), SCHEMA, {}) as spooled:
-        spooled.path.unlink()
-        with pytest.raises(HygieneError):
-            place.store.upload(spooled, "a.parquet")
+    with place.store.spool(iter([batch(0, 10)]), SCHEMA, {}) as spooled, pytest.raises(HygieneError):
+        place.store.upload(dataclasses.replace(spooled, path=tmp_path / "gone"), "a.parquet")
     assert place.read("a.parquet") is None

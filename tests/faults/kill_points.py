@@ -129,8 +129,7 @@ class Forge:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._made = 0
-        # The folders in which a killed child spooled stay behind: in the test's own temporary folder.
-        environment = {**os.environ, "TMPDIR": str(folder), "PYTHONPATH": str(PROJECT_ROOT)}
+        environment = {**os.environ, "PYTHONPATH": str(PROJECT_ROOT)}
         command = [sys.executable, "-c", "from tests.faults.kill_points import serve; serve()"]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=PROJECT_ROOT

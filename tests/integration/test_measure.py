@@ -151,7 +151,7 @@ def test_a_count_without_an_index_is_refused(job: Job, measured: str) -> None:
     with pytest.raises(
         PlanRefused, match=r"CREATE INDEX CONCURRENTLY ON public\.events \(at, id\).*guard\.allow_full_scan"
     ):
-        clutter(job, {measured: 1})
+        clutter(job, {measured: 1}, guard=Guard())
     assert clutter(job, {measured: 1}, guard=Guard(allow_full_scan=True)).is_above
     assert clutter(job, {"table_bytes": 1}).is_above
 
@@ -160,7 +160,7 @@ def test_a_table_without_key_is_refused_alike(job: Job) -> None:
     """A sensor on what the plan will refuse says why, and does not break."""
     job.execute("DROP INDEX events_at_id; ALTER TABLE events DROP CONSTRAINT events_pkey")
     with pytest.raises(PlanRefused):
-        clutter(job, {"stale_rows": 1})
+        clutter(job, {"stale_rows": 1}, guard=Guard())
 
 
 def test_an_expression_has_no_age_to_measure(job: Job) -> None:
@@ -168,7 +168,7 @@ def test_an_expression_has_no_age_to_measure(job: Job) -> None:
     with pytest.raises(PolicyInvalid, match="policy 'events' has no age column"):
         clutter(job, {"oldest_age_seconds": 1}, stale=Matching("id > 5"), guard=Guard(allow_full_scan=True))
     with pytest.raises(PlanRefused, match="allow_full_scan"):
-        clutter(job, {"stale_rows": 1}, stale=Matching("id > 5"))
+        clutter(job, {"stale_rows": 1}, stale=Matching("id > 5"), guard=Guard())
     assert clutter(job, {"stale_rows": 100}, stale=Matching("id > 5"), guard=Guard(allow_full_scan=True)).is_above
 
 

@@ -158,7 +158,7 @@ class Shop:
             table=f"{self.namespace}.{kind}",
             stale=OlderThan("at", keep="1 day", zone="UTC"),
             archive=archives[kind],
-            guard=Guard(max_fraction=1, min_chunk_rows=250, max_rows=6_000, max_chunks=4),
+            guard=Guard(max_fraction=1, min_chunk_rows=250, max_rows=6_000, max_chunks=4, allow_full_scan=True),
             pace=Pace(max_batch_rows=400, target_batch_seconds=0.1, max_pause_seconds=1.5),
             reclaim="analyze",
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,7 +30,9 @@ class Driver(Protocol):
         """Run a SELECT of one binary column and give its rows, many at a time, as they come."""
 
 
-_ROWS_AT_A_TIME = 10_000
+_ROWS_AT_ONCE: Final = 100
+_PIECE_ROWS: Final = 10_000
+_PIECE_BYTES: Final = 16 * 2**20
 
 
 class MySqlClient:
@@ -61,8 +63,7 @@ class MySqlClient:
 
         cursor = self.connection.cursor(SSCursor)
         cursor.execute(statement)
-        while rows := cursor.fetchmany(_ROWS_AT_A_TIME):
-            yield [row[0] for row in rows]
+        yield from _pieces(iter(lambda: [row[0] for row in cursor.fetchmany(_ROWS_AT_ONCE)], []))
 
 
 class MySqlConnector:
@@ -89,8 +90,25 @@ class MySqlConnector:
         """Give rows as they come."""
         cursor = self.connection.cursor(raw=True)
         cursor.execute(statement)
-        while rows := cursor.fetchmany(_ROWS_AT_A_TIME):
-            yield [None if row[0] is None else bytes(row[0]) for row in rows]
+        yield from _pieces(iter(lambda: [_octets(row[0]) for row in cursor.fetchmany(_ROWS_AT_ONCE)], []))
+
+
+def _octets(value: bytearray | None) -> bytes | None:
+    return None if value is None else bytes(value)
+
+
+def _pieces(fetched: Iterator[list[bytes | None]]) -> Iterator[Sequence[bytes | None]]:
+    """Put rows together until they are worth the work on them: many, but fewer where they are wide."""
+    piece: list[bytes | None] = []
+    size = 0
+    for rows in fetched:
+        piece += rows
+        size += sum(len(row or b"") for row in rows)
+        if len(piece) >= _PIECE_ROWS or size >= _PIECE_BYTES:
+            yield piece
+            piece, size = [], 0
+    if piece:
+        yield piece
 
 
 def driver_of(connection: Any) -> Driver:

@@ -153,6 +153,17 @@ WHERE n.nspname = %(schema)s AND c.relname = %(table)s
 ORDER BY ic.relname
 """
 
+ROWS_OF_ONE_VALUE: Final[LiteralString] = """
+SELECT greatest(
+           %(rows)s::float8 * coalesce(most_common_freqs[1], 0),
+           CASE WHEN n_distinct < 0 THEN -1 / n_distinct WHEN n_distinct > 0 THEN %(rows)s::float8 / n_distinct
+                ELSE 'infinity' END)
+FROM pg_catalog.pg_stats
+WHERE schemaname = %(schema)s AND tablename = %(table)s AND attname = %(column)s
+ORDER BY inherited DESC
+LIMIT 1
+"""
+
 YOUNG_INDEXES: Final[LiteralString] = """
 SELECT i.indexrelid::pg_catalog.regclass::text
 FROM pg_catalog.pg_index i

@@ -12,6 +12,7 @@ import psycopg
 from psycopg import sql
 
 from airflow_dbhygiene import errors
+from airflow_dbhygiene.databases.postgres.keepalive import KEEPALIVE, keep_alive
 
 Query = str | sql.Composable
 
@@ -226,6 +227,7 @@ class Connections:
         """Open a connection and close it at the end."""
         with translated():
             connection = self._connect()
+            keep_alive(connection)
             with self._lock:
                 self._in_use.add(connection)
             try:
@@ -242,7 +244,8 @@ class Connections:
 
         refuse_if(self._stopped)
         with translated(), self._connect() as known:
-            conninfo = psycopg.conninfo.make_conninfo(**known.info.get_parameters(), password=known.info.password)
+            parameters: dict[str, Any] = {**KEEPALIVE, **known.info.get_parameters()}
+            conninfo = psycopg.conninfo.make_conninfo(**parameters, password=known.info.password)
             version = known.info.server_version
         with translated(), adbc.connect(conninfo) as connection, connection.cursor() as cursor:
             cursor.execute(settings_query({**SETTINGS, **READING}, version).as_string())

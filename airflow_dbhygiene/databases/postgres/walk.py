@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from psycopg import sql
@@ -23,12 +24,14 @@ if TYPE_CHECKING:
 _MANY = 0.2
 _FAR_MORE = 3
 _SAMPLE_ROWS = 5_000
+_FEW_OF_ONE_AGE = 5_000
+"""So many rows are sorted beside a batch at no cost that one would notice."""
 
 
 def choose_walk(
     session: PostgresSession, policy: Policy, facts: Facts, condition: str, stale_fraction: float
 ) -> tuple[str, ...]:
-    """Choose (age, key) where an index leads with these columns, else key.
+    """Choose (age, key) where an index leads with these columns, or with the age if few rows share one; else key.
 
     By key, too, where many rows are stale, and lie so scattered that a batch by age visits far more pages.
     """
@@ -126,7 +129,17 @@ def _by_age(session: PostgresSession, policy: Policy, facts: Facts) -> tuple[str
         return None
     by_age = tuple(dict.fromkeys((policy.stale.column, *facts.key)))
     indexes = session.execute(catalog_sql.WALK_INDEXES, {"schema": facts.name.schema, "table": facts.name.table})
-    return by_age if any(tuple(columns[: len(by_age)]) == by_age for _, columns in indexes) else None
+    if any(tuple(columns[: len(by_age)]) == by_age for _, columns in indexes):
+        return by_age
+    leads = any(columns[0] == by_age[0] for _, columns in indexes)
+    return by_age if leads and _of_one_age(session, facts, by_age[0]) <= _FEW_OF_ONE_AGE else None
+
+
+def _of_one_age(session: PostgresSession, facts: Facts, age: str) -> float:
+    """Give how many rows share the commonest age, as ANALYZE saw it; without end where it has not looked."""
+    values = {"schema": facts.name.schema, "table": facts.name.table, "column": age, "rows": facts.row_estimate or 0}
+    found = session.execute(catalog_sql.ROWS_OF_ONE_VALUE, values)
+    return float(found[0][0]) if found else math.inf
 
 
 def _pages(session: PostgresSession, table: TableName, condition: str, walk: tuple[str, ...]) -> int:
