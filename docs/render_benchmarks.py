@@ -38,10 +38,12 @@ NAMES: Final[Mapping[str, tuple[str, float | None]]] = {
     "sensor_cost": ("a sensor's look at 20 M rows, against counting them", 100),
     "airflow_overhead": ("a run by its steps alone, against a whole DAG run less an empty one", 0.8),
     "traffic_p99": ("p99 of the traffic, PostgreSQL, all on the same two cores", 0.87),
+    "traffic_p99_default": ("the same, by the default pace", None),
     "traffic_p99_apart": ("the same, the purge and its backend on a core of their own", 0.87),
     "traffic_p99_busy_loop": ("the same two cores, a loop that only spins in place of the purge", None),
     "traffic_speed": ("PostgreSQL, purge speed paced against unpaced", 0.25),
     "mariadb_traffic_p99": ("p99 of the traffic, MariaDB, all on the same two cores", 0.87),
+    "mariadb_traffic_p99_default": ("the same, by the default pace", None),
     "mariadb_traffic_speed": ("MariaDB, purge speed paced against unpaced", 0.25),
 }
 

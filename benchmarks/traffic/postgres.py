@@ -71,6 +71,7 @@ class PostgresTraffic:
             "no purge": self.window,
             "ours, paced": lambda: self.window(self.ours(PACED)),
             "ours, hardly at work": lambda: self.window(self.ours(HARDLY)),
+            "ours, as by default": lambda: self.window(self.ours(Pace())),
             "ours, unpaced": lambda: self.window(self.ours(UNPACED)),
             "the usual loop": lambda: self.window(lambda dsn: lambda seconds: usual_loop(dsn, seconds)),
             "one DELETE": lambda: self.window(lambda dsn: lambda seconds: one_delete(dsn, seconds)),
@@ -83,6 +84,7 @@ class PostgresTraffic:
             tell("pg", name, windows)
         compare_latency("traffic_p99", rounds["no purge"], rounds["ours, paced"])
         compare_latency("traffic_p99_hardly", rounds["no purge"], rounds["ours, hardly at work"])
+        compare_latency("traffic_p99_default", rounds["no purge"], rounds["ours, as by default"])
         compare_latency("traffic_p99_apart", rounds["no purge, cores apart"], rounds["ours, cores apart"])
         compare_latency("traffic_p99_busy_loop", rounds["no purge"], rounds["a busy loop"])
         compare_speed("traffic_speed", rounds["ours, paced"], rounds["ours, unpaced"])
