@@ -129,6 +129,24 @@ def test_an_index_on_the_age_alone_is_a_walk_where_few_rows_share_one(job: Job, 
     check_the_odd_rows_leave(job, small_steps(job))
 
 
+def test_an_index_on_the_age_alone_of_a_partitioned_table_is_a_walk(job: Job) -> None:
+    """Rows of one age lie in one partition, or in several."""
+    for parts in ("RANGE (at)", "HASH (k)"):
+        bounds = ("FROM (MINVALUE) TO ('2013-01-01 02:00')", "FROM ('2013-01-01 02:00') TO (MAXVALUE)")
+        if parts == "HASH (k)":
+            bounds = ("WITH (modulus 2, remainder 0)", "WITH (modulus 2, remainder 1)")
+        fill(job, KEYS["bigint"], index=False)
+        job.execute(
+            f"ALTER TABLE events RENAME TO plain; CREATE TABLE events (LIKE plain) PARTITION BY {parts};"
+            f" CREATE TABLE low PARTITION OF events FOR VALUES {bounds[0]};"
+            f" CREATE TABLE high PARTITION OF events FOR VALUES {bounds[1]};"
+            f" ALTER TABLE events ADD PRIMARY KEY (k{', at' if parts == 'RANGE (at)' else ''});"
+            " INSERT INTO events SELECT * FROM plain; CREATE INDEX ON events (at); ANALYZE events"
+        )
+        assert walk_of(job) == ("at", "k")
+        job.execute("DROP TABLE events, plain")
+
+
 @pytest.mark.parametrize("seconds", ["greatest(n - 6000, 0)", "n % 2"], ids=["one is common", "there are few"])
 def test_an_index_on_the_age_alone_is_none_where_many_rows_share_one(job: Job, seconds: str) -> None:
     """Of a day with a million rows each batch would sort the million."""
