@@ -121,6 +121,7 @@ def make_plan(site: Site, policy: Policy, window: Window, origin: dict[str, str]
         facts = database.inspect(session, policy)
         if refusals := (*facts.refusals, *unobservable(database, policy.pace)):
             raise PlanRefused(str(facts.name), refusals)
+        _refuse_unled(site, session, policy, facts)
         check_replicas(policy.pace, site.open_database)
         tuple(database.busy(session, policy.table_name, policy.pace))  # refuses what the purge could not see
         check_mask(policy, facts)
@@ -244,20 +245,23 @@ def _refusals(draft: _Draft, expected: int) -> Iterator[str]:
             f"{expected:,} of about {total:,} rows are stale, more than guard.max_fraction {guard.max_fraction:g}: "
             f"check the policy's keep, run ANALYZE if the table's estimate is old, or raise max_fraction."
         )
-    if not guard.allow_full_scan and _scans(draft):
+    if not guard.allow_full_scan and draft.site.database.full_scans(draft.session, selection, _SAMPLE_BATCH):
         age = () if isinstance(policy.stale, Matching) else (policy.stale.column,)
         advice = draft.site.database.index_advice(facts.name, (*age, *selection.key))
-        yield f"no index leads a run to its stale rows alone: {advice}, or set guard.allow_full_scan."
+        yield f"no index lets a run walk its rows in order: {advice}, or set guard.allow_full_scan."
     if policy.children == "refuse":
         for found in draft.site.database.referenced(draft.session, selection):
             yield f"{found}: purge those first, or set children to 'skip'."
 
 
-def _scans(draft: _Draft) -> bool:
-    """Tell whether a run would read the whole table: to find rows of an age, or to walk them in order."""
-    database, session, policy = draft.site.database, draft.session, draft.policy
-    unled = not isinstance(policy.stale, Matching) and not leads_to_stale(database, session, policy, draft.facts)
-    return unled or database.full_scans(session, draft.selection, _SAMPLE_BATCH)
+def _refuse_unled(site: Site, session: Any, policy: Policy, facts: Facts) -> None:
+    """Refuse to look for rows of an age all over the table, before the count begins with that."""
+    if isinstance(policy.stale, Matching) or policy.guard.allow_full_scan:
+        return
+    if not leads_to_stale(site.database, session, policy, facts):
+        advice = site.database.index_advice(facts.name, (policy.stale.column, *facts.key))
+        fault = f"no index leads a run to its stale rows alone: {advice}, or set guard.allow_full_scan."
+        raise PlanRefused(str(facts.name), (fault,))
 
 
 def leads_to_stale(database: Database, session: Any, policy: Policy, facts: Facts) -> bool:

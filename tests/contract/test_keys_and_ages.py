@@ -115,6 +115,8 @@ def test_the_walk_is_the_index_that_there_is(job: Job) -> None:
         PlanRefused, match=r"no index leads.*CREATE INDEX CONCURRENTLY ON public\.events \(at, k\), or set"
     ):
         walk_of(job)
+    with pytest.raises(PlanRefused, match="no index leads"):  # to see that none is stale, the whole table would be read
+        job.plan(job.policy(guard=LED, stale=OlderThan("at", keep="90 years", zone="UTC")))
     assert walk_of(job, guard=ANYHOW) == ("k",)
     job.execute("CREATE INDEX ON events (at, k)")
     assert walk_of(job) == ("at", "k")
