@@ -260,6 +260,9 @@ class Database(Protocol):
     def estimate(self, session: Any, selection: Selection, /) -> int:
         """Give the planner's guess of how many rows are stale."""
 
+    def leads_to(self, session: Any, table: TableName, column: str, /) -> bool:
+        """Tell whether an index, or how the table is partitioned, leads to a column's values."""
+
     def full_scans(self, session: Any, selection: Selection, rows: int, /) -> bool:
         """Tell whether the planner would read the whole table for the first batch."""
 

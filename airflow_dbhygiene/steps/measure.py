@@ -97,9 +97,10 @@ def measure(site: Site, policy: Policy, window: Window, limits: Mapping[str, flo
 def _stale(site: Site, session: Any, policy: Policy, window: Window, limits: Mapping[str, float]) -> dict[str, float]:
     database = site.database
     facts = database.inspect(session, policy)
+    bare = database.predicate(session, policy, facts, window)
     if not policy.guard.allow_full_scan and not leads_to_stale(database, session, policy, facts):
         _refuse_full_scan(site, policy, facts)
-    predicate = without_held(database, session, policy, database.predicate(session, policy, facts, window))
+    predicate = without_held(database, session, policy, bare)
     found: dict[str, float] = {}
     with session.transaction(walking=True, statement_seconds=_MOST_SECONDS):
         if "stale_rows" in limits:

@@ -121,11 +121,11 @@ def make_plan(site: Site, policy: Policy, window: Window, origin: dict[str, str]
         facts = database.inspect(session, policy)
         if refusals := (*facts.refusals, *unobservable(database, policy.pace)):
             raise PlanRefused(str(facts.name), refusals)
-        _refuse_unled(site, session, policy, facts)
         check_replicas(policy.pace, site.open_database)
         tuple(database.busy(session, policy.table_name, policy.pace))  # refuses what the purge could not see
         check_mask(policy, facts)
         predicate = database.predicate(session, policy, facts, window)
+        _refuse_unled(site, session, policy, facts)
         with session.transaction(walking=True):
             unheld = without_held(database, session, policy, predicate)
             stale = database.count_up_to(session, facts.name, unheld, policy.guard.max_rows + 1)
@@ -260,15 +260,15 @@ def _refuse_unled(site: Site, session: Any, policy: Policy, facts: Facts) -> Non
         return
     if not leads_to_stale(site.database, session, policy, facts):
         advice = site.database.index_advice(facts.name, (policy.stale.column, *facts.key))
-        fault = f"no index leads a run to its stale rows alone: {advice}, or set guard.allow_full_scan."
-        raise PlanRefused(str(facts.name), (fault,))
+        found = f"no index leads with {policy.stale.column}: to find its stale rows each step would read all others"
+        raise PlanRefused(str(facts.name), (f"{found}. {advice}, or set guard.allow_full_scan.",))
 
 
 def leads_to_stale(database: Database, session: Any, policy: Policy, facts: Facts) -> bool:
-    """Tell whether an index leads to the rows that are old enough, however few they are."""
+    """Tell whether an index leads to the rows that are old enough."""
     if isinstance(policy.stale, Matching):
         return False
-    return database.choose_walk(session, policy, facts, "TRUE", 0.0)[:1] == (policy.stale.column,)
+    return database.leads_to(session, facts.name, policy.stale.column)
 
 
 def _run(draft: _Draft, window: Window, origin: dict[str, str], frozen: dict[str, Any]) -> Run:

@@ -15,11 +15,20 @@ _OPEN_FILES: Final = Path("/proc/self/fd")
 def scratch_file() -> Iterator[Path]:
     """Give the path of an empty file in the folder for temporary files, by which this process alone can open it.
 
-    Where the system has no such paths, the file has a name, and a killed process leaves it behind.
+    Where the system has no such paths, or forbids them, the file has a name, and a killed process leaves it behind.
     """
-    if not _OPEN_FILES.is_dir():
-        with tempfile.NamedTemporaryFile(prefix="dbhygiene-") as named:
-            yield Path(named.name)
-        return
     with tempfile.TemporaryFile() as nameless:
-        yield _OPEN_FILES / str(nameless.fileno())
+        path = _OPEN_FILES / str(nameless.fileno())
+        if _can_be_opened(path):
+            yield path
+            return
+    with tempfile.NamedTemporaryFile(prefix="dbhygiene-") as named:
+        yield Path(named.name)
+
+
+def _can_be_opened(path: Path) -> bool:
+    try:
+        path.open("r+b").close()
+    except OSError:
+        return False
+    return True

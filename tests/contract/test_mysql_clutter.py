@@ -163,6 +163,15 @@ def test_what_is_not_there_is_not_small(job: MySqlJob, name: str) -> None:
         clutter(job, {name: 1}, table=f"{database}.seen", guard=Guard())
 
 
+def test_ranges_of_the_age_lead_to_it_as_an_index_does(job: MySqlJob) -> None:
+    """The other partitions are not read."""
+    job.execute("ALTER TABLE events DROP KEY events_at_id, DROP PRIMARY KEY, ADD PRIMARY KEY (id, at)")
+    with pytest.raises(PlanRefused):
+        clutter(job, {"stale_rows": 1}, guard=Guard())
+    job.execute("ALTER TABLE events PARTITION BY RANGE (to_days(at)) (PARTITION rest VALUES LESS THAN MAXVALUE)")
+    assert clutter(job, {"stale_rows": 1}, guard=Guard()).is_above
+
+
 def test_a_count_without_an_index_is_refused(job: MySqlJob) -> None:
     """It would read the whole table every minute; the message has the index that helps, in this server's own words."""
     job.execute("ALTER TABLE events DROP KEY events_at_id")

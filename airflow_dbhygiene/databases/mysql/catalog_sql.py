@@ -38,6 +38,13 @@ SELECT index_name, column_name,
 FROM information_schema.statistics WHERE table_schema = %s AND table_name = %s ORDER BY index_name, seq_in_index
 """
 
+RANGES_OF: Final = """
+SELECT 1 FROM information_schema.partitions
+WHERE table_schema = %s AND table_name = %s AND partition_method LIKE 'RANGE%%'
+  AND instr(partition_expression, %s) > 0
+LIMIT 1
+"""
+
 DELETE_TRIGGERS: Final = """
 SELECT trigger_name FROM information_schema.triggers
 WHERE event_object_schema = %s AND event_object_table = %s AND event_manipulation = 'DELETE' ORDER BY 1

@@ -7,7 +7,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 
 class Driver(Protocol):
@@ -63,7 +63,7 @@ class MySqlClient:
 
         cursor = self.connection.cursor(SSCursor)
         cursor.execute(statement)
-        yield from _pieces(iter(lambda: [row[0] for row in cursor.fetchmany(_ROWS_AT_ONCE)], []))
+        yield from _pieces(lambda rows: [row[0] for row in cursor.fetchmany(rows)])
 
 
 class MySqlConnector:
@@ -90,20 +90,22 @@ class MySqlConnector:
         """Give rows as they come."""
         cursor = self.connection.cursor(raw=True)
         cursor.execute(statement)
-        yield from _pieces(iter(lambda: [_octets(row[0]) for row in cursor.fetchmany(_ROWS_AT_ONCE)], []))
+        yield from _pieces(lambda rows: [_octets(row[0]) for row in cursor.fetchmany(rows)])
 
 
 def _octets(value: bytearray | None) -> bytes | None:
     return None if value is None else bytes(value)
 
 
-def _pieces(fetched: Iterator[list[bytes | None]]) -> Iterator[Sequence[bytes | None]]:
+def _pieces(fetch: Callable[[int], list[bytes | None]]) -> Iterator[Sequence[bytes | None]]:
     """Put rows together until they are worth the work on them: many, but fewer where they are wide."""
     piece: list[bytes | None] = []
-    size = 0
-    for rows in fetched:
+    size, at_once = 0, 1
+    while rows := fetch(at_once):
+        widths = [len(row or b"") for row in rows]
         piece += rows
-        size += sum(len(row or b"") for row in rows)
+        size += sum(widths)
+        at_once = _ROWS_AT_ONCE if max(widths) * _ROWS_AT_ONCE < _PIECE_BYTES else 1
         if len(piece) >= _PIECE_ROWS or size >= _PIECE_BYTES:
             yield piece
             piece, size = [], 0

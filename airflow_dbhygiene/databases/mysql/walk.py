@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_dbhygiene.databases.mysql import catalog
+from airflow_dbhygiene.databases.mysql import catalog, catalog_sql
 from airflow_dbhygiene.databases.mysql.types import text_sql
 from airflow_dbhygiene.databases.mysql.values import literal_of
 from airflow_dbhygiene.databases.mysql.writing import listed, quoted, spelled
@@ -44,6 +44,13 @@ def count_up_to(session: MySqlSession, table: TableName, condition: str, most: i
     """Count rows that fulfil the condition, and stop counting at ``most``."""
     counted = f"SELECT 1 FROM {spelled(table)} WHERE {condition} LIMIT {most}"
     return int(session.execute(f"SELECT count(*) FROM ({counted}) AS counted")[0][0])
+
+
+def leads_to(session: MySqlSession, table: TableName, column: str) -> bool:
+    """Tell whether an index begins with a column, of whatever order, or the table is partitioned by its ranges."""
+    if any(index.columns[0] == column for index in catalog.indexes_of(session, table)):
+        return True
+    return bool(session.execute(catalog_sql.RANGES_OF, (table.schema, table.table, quoted(column))))
 
 
 def explain(session: MySqlSession, statement: str) -> dict[str, Any]:

@@ -57,6 +57,7 @@ class PostgresDatabase:
     hop = staticmethod(walk.hop)
     count_up_to = staticmethod(walk.count_up_to)
     estimate = staticmethod(walk.estimate)
+    leads_to = staticmethod(walk.leads_to)
     full_scans = staticmethod(walk.full_scans)
     referenced = staticmethod(condition.referenced)
     arrow_schema = staticmethod(rows.arrow_schema)

@@ -153,12 +153,26 @@ WHERE n.nspname = %(schema)s AND c.relname = %(table)s
 ORDER BY ic.relname
 """
 
+LEADS_TO: Final[LiteralString] = """
+SELECT EXISTS (
+           SELECT FROM pg_catalog.pg_index i
+           WHERE i.indrelid = a.attrelid AND i.indisvalid AND i.indkey[0] = a.attnum)
+       OR EXISTS (
+           SELECT FROM pg_catalog.pg_partitioned_table p
+           WHERE p.partrelid = a.attrelid AND p.partstrat = 'r' AND p.partattrs[0] = a.attnum)
+FROM pg_catalog.pg_attribute a
+JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %(schema)s AND c.relname = %(table)s AND a.attname = %(column)s
+"""
+
+# The number of different values that ANALYZE notes below zero is a part of all rows, those with NULL included.
 ROWS_OF_ONE_VALUE: Final[LiteralString] = """
-SELECT greatest(
-           %(rows)s::float8 * coalesce(most_common_freqs[1], 0),
-           CASE WHEN n_distinct < 0 THEN -1 / n_distinct WHEN n_distinct > 0 THEN %(rows)s::float8 / n_distinct
-                ELSE 'infinity' END)
-FROM pg_catalog.pg_stats
+SELECT least(filled, greatest(
+           rows * coalesce(most_common_freqs[1], 0),
+           filled / nullif(CASE WHEN n_distinct < 0 THEN -n_distinct * rows ELSE n_distinct END, 0)))
+FROM (SELECT s.*, %(rows)s::float8 AS rows, %(rows)s::float8 * (1 - null_frac) AS filled
+      FROM pg_catalog.pg_stats s) AS s
 WHERE schemaname = %(schema)s AND tablename = %(table)s AND attname = %(column)s
 ORDER BY inherited DESC
 LIMIT 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -15,20 +16,26 @@ if TYPE_CHECKING:
 
     import psycopg
 
-KEEPALIVE: Final[Mapping[str, int]] = {"keepalives_idle": 60, "keepalives_interval": 15, "keepalives_count": 4}
-"""libpq's parameters, in seconds: a dead connection is noticed within two minutes."""
+KEEPALIVE: Final[Mapping[str, int]] = {
+    "keepalives_idle": 60,
+    "keepalives_interval": 15,
+    "keepalives_count": 4,
+    "tcp_user_timeout": 120_000,
+}
+"""libpq's parameters, in seconds and the last in milliseconds: a dead connection is noticed within two minutes."""
 
 _OPTIONS: Final = {
     "keepalives_idle": "TCP_KEEPIDLE",
     "keepalives_interval": "TCP_KEEPINTVL",
     "keepalives_count": "TCP_KEEPCNT",
+    "tcp_user_timeout": "TCP_USER_TIMEOUT",
 }
 
 
 def keep_alive(connection: psycopg.Connection[Any]) -> None:
-    """Have the system ask after a quiet connection, unless whoever opened it has said how."""
+    """Have the system ask after a quiet connection, unless its opener has said how, or the system cannot."""
     said = connection.info.get_parameters()
-    with socket.socket(fileno=os.dup(connection.fileno())) as same:
+    with suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as same:
         if same.family == socket.AF_UNIX:
             return
         for name, value in KEEPALIVE.items():

@@ -36,6 +36,7 @@ SETTINGS: Mapping[str, object] = {
     "transaction_timeout": None,  # only from version 17 on, and only when a caller asks
     "client_connection_check_interval": "1s",  # a killed worker's DELETE ends, and rolls back
     "enable_seqscan": "on",
+    "enable_incremental_sort": "on",  # rows of one age are sorted by their keys
 }
 
 _WALKING: Mapping[str, object] = {"enable_seqscan": "off", "enable_sort": "off"}

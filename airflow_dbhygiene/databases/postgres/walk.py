@@ -51,6 +51,12 @@ def count_up_to(session: PostgresSession, table: TableName, condition: str, most
     return int(session.execute(statement.format(**values))[0][0])
 
 
+def leads_to(session: PostgresSession, table: TableName, column: str) -> bool:
+    """Tell whether an index begins with a column, of whatever order, or the table is partitioned by its ranges."""
+    values = {"schema": table.schema, "table": table.table, "column": column}
+    return any(leads for (leads,) in session.execute(catalog_sql.LEADS_TO, values))
+
+
 def explain(session: PostgresSession, statement: sql.Composable) -> dict[str, object]:
     """Give the planner's tree for a statement, without running it."""
     plan: dict[str, object] = session.execute(sql.SQL("EXPLAIN (FORMAT json) {}").format(statement))[0][0][0]["Plan"]
