@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -27,10 +28,10 @@ def asked_after_in(port: int) -> Iterator[float]:
 
 @pytest.mark.parametrize(("said", "least", "most"), [({}, 50, 60), ({"keepalives_idle": 500}, 450, 500)])
 def test_a_quiet_connection_is_asked_after(
-    job: Job, postgres: PostgresServer, said: dict[str, int], least: int, most: int
+    job: Job, postgres: PostgresServer, said: dict[str, Any], least: int, most: int
 ) -> None:
     """Within a minute, both the steps' own and the one that reads rows; or as the Airflow connection says."""
-    database = PostgresDatabase(lambda: psycopg.connect(job.dsn, **said))  # type: ignore[arg-type]
+    database = PostgresDatabase(lambda: psycopg.connect(job.dsn, **said))
     before = len(list(asked_after_in(postgres.port)))
     with ExitStack() as stack:
         session = stack.enter_context(database.session())

@@ -102,10 +102,10 @@ def _pieces(fetch: Callable[[int], list[bytes | None]]) -> Iterator[Sequence[byt
     piece: list[bytes | None] = []
     size, at_once = 0, 1
     while rows := fetch(at_once):
-        widths = [len(row or b"") for row in rows]
+        octets = sum(map(len, filter(None, rows)))
         piece += rows
-        size += sum(widths)
-        at_once = _ROWS_AT_ONCE if max(widths) * _ROWS_AT_ONCE < _PIECE_BYTES else 1
+        size += octets
+        at_once = _ROWS_AT_ONCE if octets * _ROWS_AT_ONCE < _PIECE_BYTES * len(rows) else 1
         if len(piece) >= _PIECE_ROWS or size >= _PIECE_BYTES:
             yield piece
             piece, size = [], 0
