@@ -8,9 +8,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_dbhygiene.databases import cold
-from airflow_dbhygiene.databases.mysql import cold_look, loading, purge
+from airflow_dbhygiene.databases.mysql import cold_look, folding, loading, purge
 from airflow_dbhygiene.databases.mysql.catalog import column_of
-from airflow_dbhygiene.databases.mysql.rows import batch_of, line_sql, translating, version_sql
+from airflow_dbhygiene.databases.mysql.meanwhile import meanwhile
+from airflow_dbhygiene.databases.mysql.rows import batch_of, digits_sql, line_sql, translating, version_sql
 from airflow_dbhygiene.databases.mysql.types import (
     BYTES,
     FLOATS,
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from airflow_dbhygiene.policy.names import TableName
 
 _COPIED: Final = "_dbhygiene_copied"
+_WORTH_TWO: Final = 10_000
+"""Fewer rows are not worth a second connection."""
 
 
 class MySqlColdTables:
@@ -124,8 +127,7 @@ class MySqlColdTables:
         """
         hot = f"{spelled(selection.table)}."
         same = _same(selection, hot)
-        counted = f"SELECT count(*) {_beside(selection, copied, 'STRAIGHT_JOIN')} AND {same}"
-        if int(session.execute(counted)[0][0]) == copied.rows:
+        if _count_same(session, selection, copied) == copied.rows:
             return copied.rows, 0
         intact = f"{version_sql(selection, f'{_COPIED}.')} <=> {_COPIED}.{cold.VERSION}"
         found: dict[str, int] = dict(
@@ -140,7 +142,7 @@ class MySqlColdTables:
 
     @staticmethod
     def delete(session: MySqlSession, selection: Selection, copied: Copied, held: str | None) -> int:
-        """Lock, without waiting, what is stale, not held, and identical to its copy; delete it if that is all.
+        """Delete what is stale and not held, and compare it with the copies; or lock and compare it first.
 
         Copies lie in the order of the walk, so that all of them are between the first and the last. Where the range of
         these holds as many rows as were locked, it holds no others.
@@ -151,6 +153,8 @@ class MySqlColdTables:
             if not (first and last):
                 return 0
             rows = purge.between(selection, first, last, held)
+            if purge.at_once(session):
+                return _delete_alike(session, selection, copied, rows)
             identical = int(session.execute(_lock_identical(session, selection, copied, rows))[0][0])
             if identical != copied.rows:
                 return identical
@@ -196,6 +200,40 @@ class MySqlColdTables:
 
 
 _NOW: Final = "utc_timestamp(6)"
+
+
+def _count_same(session: MySqlSession, selection: Selection, copied: Copied) -> int:
+    """Count copies that are the same bytes as their rows, one half of them on a second connection."""
+
+    def count(some: MySqlSession, part: Copied) -> int:
+        same = _same(selection, f"{spelled(selection.table)}.")
+        statement = f"SELECT count(*) {_beside(selection, part, 'STRAIGHT_JOIN')} AND {same}"
+        return int(some.execute(statement)[0][0])
+
+    if copied.rows < _WORTH_TWO:
+        return count(session, copied)
+    middle = (copied.first + copied.end) // 2
+    with meanwhile(session, lambda second: count(second, copied.part(middle, copied.end))) as others:
+        return count(session, copied.part(copied.first, middle)) + others.result()
+
+
+def _delete_alike(session: MySqlSession, selection: Selection, copied: Copied, rows: str) -> int:
+    """Delete a range's rows, while a second connection folds the versions that their copies have as they lie there."""
+    with meanwhile(session, lambda second: _folded(second, selection, copied)) as copies:
+        deleted, folded = purge.delete_folding(session, selection, rows)
+        session.alike = deleted == copied.rows and folded == copies.result()
+    return deleted if session.alike else 0
+
+
+def _folded(session: MySqlSession, selection: Selection, copied: Copied) -> str:
+    """Fold the versions of copies in the order of their ordinals; in any other they would come to something else."""
+    with session.limited(purge.MOST_SECONDS):
+        folding.begin(session)
+        session.execute(
+            f"SELECT count(*) FROM {spelled(copied.table)} FORCE INDEX (PRIMARY)"
+            f" WHERE {_lies(copied)} AND {folding.folding_sql(digits_sql(selection))}"
+        )
+        return folding.end(session)
 
 
 def _refuse_inexact(session: MySqlSession, selection: Selection, copied: Copied) -> None:
