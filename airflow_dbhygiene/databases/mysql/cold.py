@@ -23,7 +23,7 @@ from airflow_dbhygiene.databases.mysql.types import (
     text_sql,
 )
 from airflow_dbhygiene.databases.mysql.values import literals_of
-from airflow_dbhygiene.databases.mysql.walk import source, within
+from airflow_dbhygiene.databases.mysql.walk import hop, source, within
 from airflow_dbhygiene.databases.mysql.writing import listed, literal, octets, quoted, spelled
 from airflow_dbhygiene.databases.protocol import VERSION_COLUMN
 
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from airflow_dbhygiene.policy.names import TableName
 
 _COPIED: Final = "_dbhygiene_copied"
-_WORTH_TWO: Final = 10_000
-"""Fewer rows are not worth a second connection."""
+_WORTH_TWO: Final = 50_000
+"""Rows behind so many are worth a second connection: it is half of what an object holds by default."""
 
 
 class MySqlColdTables:
@@ -55,16 +55,19 @@ class MySqlColdTables:
     def copy(  # noqa: PLR0913, PLR0917 - the protocol's own parameters
         session: MySqlSession, selection: Selection, span: Span, held: str | None, to: Copied, origin: Origin
     ) -> int:
-        """Copy rows in the order of the walk. READ COMMITTED: no row of the table is locked for it."""
-        session.execute("SET @dbhygiene_ordinal = %s", (to.first - 1,))
-        columns = listed(column.name for column in selection.columns)
-        rows = session.change(
-            f"INSERT INTO {spelled(to.table)} ({listed(cold.OWN)}, {columns})"
-            f" SELECT {to.object}, (@dbhygiene_ordinal := @dbhygiene_ordinal + 1), {version_sql(selection)},"
-            f" {_NOW}, {origin.chunk}, {literal(origin.run)}, {columns}"
-            f" FROM {source(session, selection)}"
-            f" WHERE {within(selection, span)} AND ({held or 'FALSE'}) IS NOT TRUE ORDER BY {listed(selection.walk)}"
-        )
+        """Copy rows in the order of the walk, the first of many on a second connection at the same time.
+
+        READ COMMITTED: no row of the table is locked for it. What the second one commits belongs to no archive before
+        the object's receipt. This one has read from the table before, so that nobody changes its columns meanwhile.
+        """
+        unheld = replace(selection, predicate=f"({selection.predicate}) AND ({held or 'FALSE'}) IS NOT TRUE")
+        middle = hop(session, unheld, span, _WORTH_TWO)
+        if middle is None:
+            rows = _insert(session, unheld, span, to, origin)
+        else:
+            rows = _insert_by_two(
+                session, unheld, (replace(span, upper=middle), replace(span, lower=middle)), to, origin
+            )
         _refuse_inexact(session, selection, replace(to, end=to.first + rows))
         return rows
 
@@ -202,6 +205,31 @@ class MySqlColdTables:
 _NOW: Final = "utc_timestamp(6)"
 
 
+def _insert(session: MySqlSession, selection: Selection, span: Span, to: Copied, origin: Origin) -> int:
+    session.execute("SET @dbhygiene_ordinal = %s", (to.first - 1,))
+    columns = listed(column.name for column in selection.columns)
+    return session.change(
+        f"INSERT INTO {spelled(to.table)} ({listed(cold.OWN)}, {columns})"
+        f" SELECT {to.object}, (@dbhygiene_ordinal := @dbhygiene_ordinal + 1), {version_sql(selection)},"
+        f" {_NOW}, {origin.chunk}, {literal(origin.run)}, {columns}"
+        f" FROM {source(session, selection)} WHERE {within(selection, span)} ORDER BY {listed(selection.walk)}"
+    )
+
+
+def _insert_by_two(
+    session: MySqlSession, selection: Selection, spans: tuple[Span, Span], to: Copied, origin: Origin
+) -> int:
+    """Copy the second span as if the first had as many rows as were counted; once more if it had not."""
+    session.execute("SAVEPOINT dbhygiene_none_copied")
+    with meanwhile(session, lambda second: _insert(second, selection, spans[0], to, origin)) as others:
+        rows = _insert(session, selection, spans[1], replace(to, first=to.first + _WORTH_TWO), origin)
+        first = others.result()
+    if first != _WORTH_TWO:
+        session.execute("ROLLBACK TO SAVEPOINT dbhygiene_none_copied")
+        rows = _insert(session, selection, spans[1], replace(to, first=to.first + first), origin)
+    return first + rows
+
+
 def _count_same(session: MySqlSession, selection: Selection, copied: Copied) -> int:
     """Count copies that are the same bytes as their rows, one half of them on a second connection."""
 
@@ -210,9 +238,9 @@ def _count_same(session: MySqlSession, selection: Selection, copied: Copied) -> 
         statement = f"SELECT count(*) {_beside(selection, part, 'STRAIGHT_JOIN')} AND {same}"
         return int(some.execute(statement)[0][0])
 
-    if copied.rows < _WORTH_TWO:
-        return count(session, copied)
     middle = (copied.first + copied.end) // 2
+    if copied.rows <= _WORTH_TWO:
+        return count(session, copied)
     with meanwhile(session, lambda second: count(second, copied.part(middle, copied.end))) as others:
         return count(session, copied.part(copied.first, middle)) + others.result()
 

@@ -1,7 +1,7 @@
 """One digest of many rows in their order, which the server makes as it passes them: none of them travels.
 
-The digits of each row's version are put behind those before; as soon as there are sixteen, one digest takes their place.
-Two sequences of versions come to the same end only if they are the same, or SHA-256 is broken.
+The digits of each row's version are put behind those before; as soon as there are sixteen of them, one digest takes
+their place. Two sequences of versions come to the same end only if they are the same, or SHA-256 is broken.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def folding_sql(digits: str) -> str:
 
 
 def end(session: MySqlSession) -> str:
-    """Give what the rows came to; of a row too long for the server's max_allowed_packet nothing that is equal to any."""
+    """Give what the rows came to; with one too long for max_allowed_packet, what no versions come to."""
     return str(session.execute("SELECT @dbhygiene_folded")[0][0])
 
 

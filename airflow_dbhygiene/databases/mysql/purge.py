@@ -1,9 +1,9 @@
 """Deleting them: delete the batch's range and compare what went; or lock, compare, and delete; else row by row.
 
-Where a lock wait can be refused (MariaDB), one DELETE of the range folds the versions of its rows into one digest. Once
-that was not the archive's, or a row was locked, the session locks and compares first. One DELETE of the range then takes
-the locked rows: all of them are there still, so that as many as were locked are these and no others. MySQL would wait
-for rows in between: it deletes by key. Nothing is committed here.
+Where a lock wait can be refused (MariaDB), one DELETE of the range folds the versions of its rows into one digest.
+Once that was not the archive's, or a row was locked, the session locks and compares first. One DELETE of the range then
+takes the locked rows: all of them are there still, so that as many as were locked are these and no others. MySQL would
+wait for rows in between: it deletes by key. Nothing is committed here.
 """
 
 from __future__ import annotations
