@@ -39,7 +39,8 @@ class Column:
 class Server:
     """Which server, in which history, answers: a version token means nothing elsewhere.
 
-    ``transaction`` is the server's latest transaction number, which never starts again from zero.
+    ``transaction`` is the server's latest transaction number, which never starts again from zero. All transactions
+    before ``settled`` had ended; 0 where nobody looked.
     """
 
     engine: str
@@ -47,6 +48,7 @@ class Server:
     system_identifier: str
     timeline: str
     transaction: int
+    settled: int = 0
 
 
 @dataclass(frozen=True)
@@ -293,8 +295,13 @@ class Database(Protocol):
 
     # deleting them
 
-    def delete(self, session: Any, selection: Selection, rows: pa.Table, held: str | None, /) -> bool:
-        """Delete the range that the rows span; tell whether exactly these rows, in these versions, went."""
+    def delete(
+        self, session: Any, selection: Selection, rows: pa.Table, held: str | None, planned_on: Server, /
+    ) -> bool:
+        """Delete the range that the rows span; tell whether exactly these rows, in these versions, went.
+
+        :param planned_on: the server as it was when the run was planned
+        """
 
     def delete_carefully(
         self, session: Any, selection: Selection, rows: pa.Table, ordinals: Sequence[int], held: str | None, /
