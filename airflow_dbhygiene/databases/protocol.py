@@ -126,12 +126,10 @@ class Discarded:
     """What became of stale rows of which there is no archive.
 
     :param rows: how many were deleted
-    :param after: the place behind them, None at the end of their span
     :param skipped: whether some were left out, since others had locked them
     """
 
     rows: int
-    after: Bound | None
     skipped: bool = False
 
 
@@ -311,7 +309,10 @@ class Database(Protocol):
     def delete_stale(  # noqa: PLR0913 - which rows, and how
         self, session: Any, selection: Selection, span: Span, rows: int, held: str | None, /, *, careful: bool
     ) -> Discarded:
-        """Delete the span's first stale rows, of which there is no archive; carefully: without locked ones."""
+        """Delete the span's stale rows, of which there is no archive; carefully: without locked ones.
+
+        :param rows: how many there were when somebody looked
+        """
 
     # putting them back
 
