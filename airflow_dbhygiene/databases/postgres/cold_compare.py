@@ -70,13 +70,15 @@ def delete(session: PostgresSession, selection: Selection, copied: Copied, held:
 
 def lies(copied: Copied) -> sql.Composed:
     """Say that a row of a cold table is one of these."""
-    return sql.SQL("copied.{} = {} AND copied.{} >= {} AND copied.{} < {}").format(
+    written = "" if copied.writer is None else f" AND copied.xmin = '{int(copied.writer)}'"
+    return sql.SQL("copied.{} = {} AND copied.{} >= {} AND copied.{} < {}{}").format(
         sql.Identifier(cold.OBJECT),
         sql.Literal(copied.object),
         sql.Identifier(cold.ORDINAL),
         sql.Literal(copied.first),
         sql.Identifier(cold.ORDINAL),
         sql.Literal(copied.end),
+        sql.SQL(written),
     )
 
 
