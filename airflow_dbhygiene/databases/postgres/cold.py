@@ -50,6 +50,8 @@ class PostgresColdTables:
         session: PostgresSession, selection: Selection, span: Span, held: str | None, to: Copied, origin: Origin
     ) -> Copied:
         """Copy rows as they lie, which reads each page once; their ordinals follow that order."""
+        place = "ctid" if _one_heap(session, selection) else "NULL"
+        session.as_they_lie()
         rows = session.change(
             sql.SQL(
                 "INSERT INTO {cold} ({own}, {columns})"
@@ -58,7 +60,7 @@ class PostgresColdTables:
             ).format(
                 cold=table_sql(to.table),
                 own=_names(cold_look.OWN),
-                place=sql.SQL("ctid" if _one_heap(session, selection) else "NULL"),
+                place=sql.SQL(place),
                 columns=_names(column.name for column in selection.columns),
                 object=sql.Literal(to.object),
                 first=sql.Literal(to.first),
