@@ -39,7 +39,8 @@ class Column:
 class Server:
     """Which server, in which history, answers: a version token means nothing elsewhere.
 
-    ``transaction`` is the server's latest transaction number, which never starts again from zero.
+    ``transaction`` is the server's latest transaction number, which never starts again from zero. All transactions
+    before ``settled`` had ended; 0 where nobody looked.
     """
 
     engine: str
@@ -47,6 +48,7 @@ class Server:
     system_identifier: str
     timeline: str
     transaction: int
+    settled: int = 0
 
 
 @dataclass(frozen=True)
@@ -124,12 +126,10 @@ class Discarded:
     """What became of stale rows of which there is no archive.
 
     :param rows: how many were deleted
-    :param after: the place behind them, None at the end of their span
     :param skipped: whether some were left out, since others had locked them
     """
 
     rows: int
-    after: Bound | None
     skipped: bool = False
 
 
@@ -293,8 +293,13 @@ class Database(Protocol):
 
     # deleting them
 
-    def delete(self, session: Any, selection: Selection, rows: pa.Table, held: str | None, /) -> bool:
-        """Delete the range that the rows span; tell whether exactly these rows, in these versions, went."""
+    def delete(
+        self, session: Any, selection: Selection, rows: pa.Table, held: str | None, planned_on: Server, /
+    ) -> bool:
+        """Delete the range that the rows span; tell whether exactly these rows, in these versions, went.
+
+        :param planned_on: the server as it was when the run was planned
+        """
 
     def delete_carefully(
         self, session: Any, selection: Selection, rows: pa.Table, ordinals: Sequence[int], held: str | None, /
@@ -304,7 +309,10 @@ class Database(Protocol):
     def delete_stale(  # noqa: PLR0913 - which rows, and how
         self, session: Any, selection: Selection, span: Span, rows: int, held: str | None, /, *, careful: bool
     ) -> Discarded:
-        """Delete the span's first stale rows, of which there is no archive; carefully: without locked ones."""
+        """Delete the span's stale rows, of which there is no archive; carefully: without locked ones.
+
+        :param rows: how many there were when somebody looked
+        """
 
     # putting them back
 

@@ -32,7 +32,7 @@ class Pace(Part):
     """How fast rows are purged, and when not at all."""
 
     target_batch_seconds: PositiveSeconds = Field(0.25, description="what one transaction should last")
-    max_batch_rows: PositiveInt = Field(50_000, description="rows in one transaction at most")
+    max_batch_rows: PositiveInt = Field(100_000, description="rows in one transaction at most")
     rest_fraction: float = Field(0.0, ge=0, description="pause after a batch, as a part of the batch's own time")
     lock_timeout_seconds: PositiveSeconds = Field(0.2, le=0.5, description="how long a batch waits for a row's lock")
     max_replica_lag_seconds: PositiveSeconds | None = Field(

@@ -41,7 +41,8 @@ class ReadBack:
 
     def delete(self, session: Any, ordinals: range, held: str | None) -> bool:
         """Let the database compare what it deletes with these keys and versions."""
-        return self.site.database.delete(session, self.run.selection, self.keys(session, ordinals), held)
+        rows = self.keys(session, ordinals)
+        return self.site.database.delete(session, self.run.selection, rows, held, self.run.server)
 
     def keys(self, _: Any, ordinals: Sequence[int]) -> pa.Table:
         """Give them as they were read."""

@@ -115,6 +115,7 @@ def make_plan(site: Site, policy: Policy, window: Window, origin: dict[str, str]
     :raises CutoffRefused: when the cutoff is later than the database's own clock allows
     """
     database = site.database
+    store = site.store_of(policy) if policy.archives else None
     with database.session() as session:
         server = database.server(session)
         _check_clock(site, session, policy, window)
@@ -134,7 +135,7 @@ def make_plan(site: Site, policy: Policy, window: Window, origin: dict[str, str]
             draft = _Draft(site, session, policy, facts, selection)
             cut = _cut(replace(draft, selection=replace(draft.selection, predicate=unheld)), stale)
         speed = Ledger(session).rows_per_second(policy.name) if Ledger.exists(session) else None
-    outlook = site.store_of(policy).outlook(selection) if policy.archives else Outlook()
+    outlook = store.outlook(selection) if store else Outlook()
     if outlook.refusals:
         raise PlanRefused(str(facts.name), outlook.refusals)
     frozen = _frozen(draft, window, server) | {"stale_rows": cut.taken, "waiting_rows": cut.waiting}

@@ -16,6 +16,7 @@ from airflow_dbhygiene.ledger import Chunk, Ledger
 from airflow_dbhygiene.ledger.discards import Discards
 from airflow_dbhygiene.ledger.moves import PLANNED, PURGED, PURGING
 from airflow_dbhygiene.steps.schema import check_schema
+from airflow_dbhygiene.steps.scout import Scout, scouting
 from airflow_dbhygiene.steps.work import unreferenced
 
 if TYPE_CHECKING:
@@ -34,51 +35,66 @@ def purge_unarchived(work: Work) -> Chunk:
     """
     if work.chunk.state not in (PLANNED, PURGING) or work.chunk.archived_rows is not None:
         raise IllegalMove(f"{work.chunk.label} is {work.chunk.state}, and has an archive: it is purged by that alone.")
+    with scouting(work.site, work.run.selection) as scout:
+        if _purged_in_passes(work, scout):
+            work.progress.at(work.chunk.purged_through, last=True)
+            return _finish(work)
+    raise RowsLocked(f"{work.chunk.label}: other transactions keep rows locked; a retry tries again.")
+
+
+def _purged_in_passes(work: Work, scout: Scout) -> bool:
+    """Go through the chunk until no locked row was skipped; tell whether that came about."""
     span, futile = work.chunk.span, 0
     for _ in range(_MOST_PASSES):
         before = work.chunk.purged
-        doubtful = _pass(work, span)
+        doubtful = _pass(work, scout, span)
         if doubtful is None or work.chunk.state == PURGED:
-            work.progress.at(work.chunk.purged_through, last=True)
-            return _finish(work)
+            return True
         futile += work.chunk.purged == before
         if futile == _FUTILE_PASSES:
             break
         span = doubtful
         time.sleep(0.1 * 2**futile)
-    raise RowsLocked(f"{work.chunk.label}: other transactions keep rows locked; a retry tries again.")
+    return False
 
 
-def _pass(work: Work, span: Span) -> Span | None:
+def _pass(work: Work, scout: Scout, span: Span) -> Span | None:
     """Go through a span once; give the part of it in which locked rows were skipped, None if none were."""
     doubtful: Span | None = None
     here: Span | None = span
-    while here is not None:
+    while here is not None and work.chunk.state != PURGED:  # by a twin
         work.wait()
-        started, asked, careful = time.monotonic(), work.batch_rows, False
-        try:
-            done = _in_batch(work, here, careful=False)
-        except (StatementTimedOut, RowsReferenced):
-            careful = True
-            done = _in_batch(work, here, careful=True)
-        work.learn(asked, time.monotonic() - started, careful=careful)
+        started = time.monotonic()
+        after, rows = scout.place(here, work.batch_rows)
+        rest = None if after is None else replace(span, lower=after)
+        if rest is not None:
+            scout.begin(rest, work.batch_rows)
+        piece = replace(here, upper=after or here.upper)
+        done, careful = _deleted(work, piece, rows)
+        work.learn(rows, time.monotonic() - started, careful=careful)
         if done.skipped:
-            doubtful = replace(doubtful or here, upper=done.after or here.upper)
-        here = None if done.after is None else replace(span, lower=done.after)
+            doubtful = replace(doubtful or piece, upper=piece.upper)
+        here = rest
     return doubtful
 
 
-def _in_batch(work: Work, span: Span, *, careful: bool) -> Discarded:
-    """Delete a span's first rows."""
+def _deleted(work: Work, piece: Span, rows: int) -> tuple[Discarded, bool]:
+    """Delete a piece at once, or else row by row; tell which it was."""
+    try:
+        return _in_batch(work, piece, rows, careful=False), False
+    except (StatementTimedOut, RowsReferenced):
+        return _in_batch(work, piece, rows, careful=True), True
+
+
+def _in_batch(work: Work, piece: Span, rows: int, *, careful: bool) -> Discarded:
+    """Delete the stale rows of a piece, of which there were so many."""
     started = time.monotonic()
     with work.transaction(last=False) as held, unreferenced(work.run.policy):
         chunk = work.lock()
-        if chunk.state == PURGED:  # by a twin
+        if chunk.state == PURGED:
             work.chunk = chunk
-            return Discarded(0, None)
-        done = work.site.database.delete_stale(
-            work.session, work.run.selection, span, work.batch_rows, held, careful=careful
-        )
+            return Discarded(0)
+        done = work.site.database.delete_stale(work.session, work.run.selection, piece, rows, held, careful=careful)
         check_schema(work.site, work.session, work.run)
         Discards(work.session).record_batch(chunk, done.rows, time.monotonic() - started, careful=careful)
         moved = Ledger(work.session).chunk(chunk.run_id, chunk.chunk)

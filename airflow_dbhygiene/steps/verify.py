@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from airflow_dbhygiene.stores.protocol import Archived, Store
 
 _ROWS_AT_A_TIME: Final = 50_000
+_GATHERED_BYTES: Final = 8 * 2**20
 
 
 def verify(site: Site, run_id: str, number: int) -> int:
@@ -131,6 +132,18 @@ def _to_compare(run: Run, archived: Archived) -> Iterator[pa.Table | Copied]:
     if archived.copied is not None:
         yield archived.copied
     elif run.policy.verify == "sample":
-        yield from archived.sample(run.policy.sample_rows)
+        yield from _gathered(archived.sample(run.policy.sample_rows))
     else:
         yield from (pa.Table.from_batches([batch]) for batch in archived.batches(_ROWS_AT_A_TIME))
+
+
+def _gathered(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """Put small tables together: each comparison takes its statements."""
+    some: list[pa.Table] = []
+    for table in tables:
+        some.append(table)
+        if sum(each.nbytes for each in some) >= _GATHERED_BYTES:
+            yield pa.concat_tables(some)
+            some = []
+    if some:
+        yield pa.concat_tables(some)

@@ -17,7 +17,7 @@ from airflow_dbhygiene.stores.failures import s3_code, translated
 from airflow_dbhygiene.stores.folder import unfinished_of, write_durably
 from airflow_dbhygiene.stores.parquet_file import ParquetObject, sha256_of, spooling
 from airflow_dbhygiene.stores.protocol import Spooled
-from airflow_dbhygiene.stores.s3 import S3Protection
+from airflow_dbhygiene.stores.s3 import S3Protection, reaching
 from airflow_dbhygiene.stores.scratch import scratch_file
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class ParquetStore:
         protection: S3Protection | None = None,
     ) -> None:
         self._filesystem = filesystem
+        self._reached = reaching(filesystem)
         self._protection = protection
         self._root = root.rstrip("/")
         self._local = "file" in _protocols(filesystem)
@@ -207,7 +208,8 @@ class ParquetStore:
         return f"{self._root}/{name}"
 
     def _translated(self, name: str) -> AbstractContextManager[None]:
-        """Let the file system's errors leave as ours."""
+        """Let the file system's errors leave as ours, as soon as it is reached."""
+        self._reached()
         return translated(f"{self.url}/{name}")
 
 

@@ -1,7 +1,9 @@
-"""What S3 can do to protect objects: a retention on single ones, which only winners get, and encryption."""
+"""What is S3's own: a client that takes a while to make, locks on single objects, encryption."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,6 +14,15 @@ if TYPE_CHECKING:
     from airflow_dbhygiene.policy.archive import Encryption, ObjectLock
 
 _NO_LOCK: Final = frozenset({"ObjectLockConfigurationNotFoundError", "NoSuchObjectLockConfiguration", "InvalidRequest"})
+
+
+def reaching(filesystem: Any) -> Callable[[], object]:
+    """Begin to make S3's client, while the database is at work; give what waits for it. Of others there is none.
+
+    What goes wrong is told to whoever asks S3 for something.
+    """
+    begin = getattr(filesystem, "set_session", None)
+    return asyncio.run_coroutine_threadsafe(begin(), filesystem.loop).exception if begin else lambda: None
 
 
 class S3Protection:

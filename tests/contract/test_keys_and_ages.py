@@ -23,6 +23,8 @@ class Key:
 
 KEYS = {
     "bigint": Key("k bigint", "n * 4000000000000"),
+    "smallest bigint": Key("k bigint", "'-9223372036854775808'::bigint + n"),
+    "largest bigint": Key("k bigint", "'9223372036854775807'::bigint - n"),
     "int": Key("k int", "-n"),
     "smallint": Key("k smallint", "n - 300"),
     "text": Key("k text", "'ü' || n || E'\\n\\'\"\\\\'"),
@@ -48,7 +50,17 @@ KEYS = {
 }
 
 # One of each form: the walk's order is the server's, whatever the archive holds.
-KEY_WALKS = ("bigint", "text", "char(12)", "numeric", "numeric(20,10)", "interval", "text, bigint and date")
+KEY_WALKS = (
+    "bigint",
+    "smallest bigint",
+    "largest bigint",
+    "text",
+    "char(12)",
+    "numeric",
+    "numeric(20,10)",
+    "interval",
+    "text, bigint and date",
+)
 
 
 def fill(job: Job, key: Key, *, index: bool = True) -> None:

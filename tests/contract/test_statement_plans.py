@@ -85,10 +85,10 @@ def batch_of(job: Job, selection: Selection, skipped: int, rows: int) -> pa.Tabl
 def test_a_batch_of_a_partitioned_table_locks_the_partitions_that_it_is_in(job: Job) -> None:
     """However many others there are; each has three indexes and two tables to lock."""
     job.execute(PARTED)
-    selection = job.plan(policy_of(job, "parted")).run.selection
-    rows = batch_of(job, selection, 30 * A_DAY + 10, A_DAY)
+    run = job.plan(policy_of(job, "parted")).run
+    rows = batch_of(job, run.selection, 30 * A_DAY + 10, A_DAY)
     with reading(job) as (session, found):
-        assert job.site.database.delete(session, selection, rows, None)
+        assert job.site.database.delete(session, run.selection, rows, None, run.server)
     assert found.rows <= 2 * A_DAY
     assert found.locks < DAYS
 
@@ -110,10 +110,10 @@ def test_verify_and_the_careful_path_look_up_their_rows_in_a_partitioned_table(j
 def test_a_batch_follows_the_walk_whatever_other_indexes_there_are(job: Job) -> None:
     """One on the age alone, where ten thousand rows share a timestamp."""
     job.execute(TWICE_INDEXED)
-    selection = job.plan(policy_of(job, "loads")).run.selection
-    rows = batch_of(job, selection, 25_000, 100)
+    run = job.plan(policy_of(job, "loads")).run
+    rows = batch_of(job, run.selection, 25_000, 100)
     with reading(job) as (session, found):
-        assert job.site.database.delete(session, selection, rows, None)
+        assert job.site.database.delete(session, run.selection, rows, None, run.server)
     assert found.rows <= 2 * rows.num_rows
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from airflow_dbhygiene.databases.mysql.session import MySqlSession
-    from airflow_dbhygiene.databases.protocol import Bound, Column, Selection
+    from airflow_dbhygiene.databases.protocol import Bound, Column, Selection, Server
 
 _KEYS_AT_A_TIME: Final = 1_000
 """So few that the optimizer looks them up one by one, unless the table itself is small."""
@@ -32,7 +32,7 @@ MOST_SECONDS: Final = 10.0
 """A batch that lasts longer is cancelled: it should last less than two."""
 
 
-def delete(session: MySqlSession, selection: Selection, rows: pa.Table, held: str | None) -> bool:
+def delete(session: MySqlSession, selection: Selection, rows: pa.Table, held: str | None, _: Server) -> bool:
     """Delete the range that the archived rows span; tell whether exactly these, in these versions, were deleted.
 
     :param rows: the batch's archived keys and versions, in the order of the walk

@@ -1,4 +1,4 @@
-"""Deleting stale rows of which there is no archive: the next of them in the order of the walk, and where they end."""
+"""Deleting stale rows of which there is no archive: those of a piece of the walk."""
 
 from __future__ import annotations
 
@@ -18,24 +18,23 @@ if TYPE_CHECKING:
 def delete_stale(  # noqa: PLR0913 - the protocol's own parameters
     session: MySqlSession, selection: Selection, span: Span, rows: int, held: str | None, *, careful: bool
 ) -> Discarded:
-    """Delete the span's first stale rows that no hold protects.
+    """Delete the span's stale rows that no hold protects.
 
     MySQL has no lock wait below a second, in which InnoDB might make the application the victim of a deadlock: there
     each batch skips rows that others have locked.
 
+    :param rows: how many there were when somebody looked
     :param careful: skip rows that others have locked, instead of giving the batch up
     """
-    after = hop(session, selection, span, rows)
-    piece = replace(span, upper=after or span.upper)
-    condition = f"{within(selection, piece)} AND ({held or 'FALSE'}) IS NOT TRUE"
+    condition = f"{within(selection, span)} AND ({held or 'FALSE'}) IS NOT TRUE"
     with session.limited(MOST_SECONDS):
         if by_range(session) and not careful:
-            return Discarded(delete_range(session, selection, condition), after)
-        last = last_place(session, selection, piece)
+            return Discarded(delete_range(session, selection, condition))
+        last = last_place(session, selection, span)
         if last is None:
-            return Discarded(0, after)
-        deleted = session.change(_skipping_locked(session, selection, condition, rows))
-    return Discarded(deleted, after, skipped=deleted < rows and _stale_left(session, selection, piece, last, held))
+            return Discarded(0)
+        deleted = session.change(_skipping_locked(session, selection, condition, 2 * rows))
+    return Discarded(deleted, skipped=deleted < rows and _stale_left(session, selection, span, last, held))
 
 
 def _stale_left(session: MySqlSession, selection: Selection, span: Span, last: Bound, held: str | None) -> bool:
@@ -46,6 +45,8 @@ def _stale_left(session: MySqlSession, selection: Selection, span: Span, last: B
 
 def _skipping_locked(session: MySqlSession, selection: Selection, piece: str, rows: int) -> str:
     """Lock what can be locked, and delete what is still stale of it. The LIMIT keeps the inner query one of its own.
+
+    Rows may have come since they were counted.
 
     The keys have other names outside, since conditions call the table's columns by theirs alone.
     """

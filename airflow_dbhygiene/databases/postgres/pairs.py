@@ -56,7 +56,7 @@ def sent(selection: Selection) -> sql.Composed:
 def expected(selection: Selection, rows: pa.Table) -> tuple[bytes, ...]:
     """Write archived keys and versions as ``sent`` has the server write them."""
     cells = (_written(column, rows.column(column.name)) for column in key_columns(selection))
-    return (*cells, _array(rows.column(VERSION_COLUMN), np.int64).astype(">u4").tobytes())
+    return (*cells, as_numpy(rows.column(VERSION_COLUMN), np.int64).astype(">u4").tobytes())
 
 
 def encode_keys(selection: Selection, rows: pa.Table) -> bytes:
@@ -124,15 +124,15 @@ def _written(column: Column, values: Any) -> bytes:
 def _numbers(column: Column, values: Any) -> Any:
     kind = arrow_type(column)
     if pa.types.is_boolean(kind):
-        return _array(values.cast(pa.uint8()), np.uint8)
+        return as_numpy(values.cast(pa.uint8()), np.uint8)
     if pa.types.is_date(kind):
-        return (_array(values.cast(pa.int32()), np.int32) - _DAYS_TO_2000).astype(">i4")
+        return (as_numpy(values.cast(pa.int32()), np.int32) - _DAYS_TO_2000).astype(">i4")
     if pa.types.is_timestamp(kind):
-        return (_array(values.cast(pa.int64()), np.int64) - _MICROSECONDS_TO_2000).astype(">i8")
-    return _array(values, np.dtype(f"i{_width(column)}")).astype(f">i{_width(column)}")
+        return (as_numpy(values.cast(pa.int64()), np.int64) - _MICROSECONDS_TO_2000).astype(">i8")
+    return as_numpy(values, np.dtype(f"i{_width(column)}")).astype(f">i{_width(column)}")
 
 
-def _array(values: Any, kind: Any) -> Any:
+def as_numpy(values: Any, kind: Any) -> Any:
     """Give numbers without NULL as numpy has them. Arrow's own way would load pandas where it is, which takes long."""
     whole = values.combine_chunks()
     return np.frombuffer(whole.buffers()[1], kind)[whole.offset : whole.offset + len(whole)]

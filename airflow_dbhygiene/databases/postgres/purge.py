@@ -1,7 +1,8 @@
 """Deleting them: first a whole range at once, compared exactly; where that differs, row by row.
 
-The range is fast because the server walks one index and gives all deleted rows' keys and versions back as a few values
-of bytes, which are compared with the same bytes made from the archive. Nothing is committed here.
+The range is fast because the server walks one index. It looks each row up in a map of the archived keys, where a map
+can hold them; else it gives all deleted rows' keys and versions back as a few values of bytes, which are compared with
+the same bytes made from the archive. Nothing is committed here.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
-from airflow_dbhygiene.databases.postgres import pairs
+from airflow_dbhygiene.databases.postgres import keymap, pairs
 from airflow_dbhygiene.databases.postgres.rows import place_of, text_of
 from airflow_dbhygiene.databases.postgres.walk import between
 from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Outcomes
@@ -21,19 +22,28 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from airflow_dbhygiene.databases.postgres.session import PostgresSession
-    from airflow_dbhygiene.databases.protocol import Selection
+    from airflow_dbhygiene.databases.protocol import Selection, Server
 
 
-def delete(session: PostgresSession, selection: Selection, rows: pa.Table, held: str | None) -> bool:
+_ANY = sql.SQL("true")
+
+
+def delete(
+    session: PostgresSession, selection: Selection, rows: pa.Table, held: str | None, planned_on: Server
+) -> bool:
     """Delete the range that the archived rows span; tell whether exactly these, in these versions, were deleted.
 
     :param rows: the batch's archived keys and versions, in the order of the walk
     :param held: condition of the rows that a legal hold protects
+    :param planned_on: the server as it was when the run was planned
     """
+    archived = keymap.archived(selection, rows, planned_on.settled)
     with session.before_a_deadlock():
-        deleted = tuple(cells or b"" for cells in session.execute_binary(_range(selection, rows, held))[0])
-    archived = pairs.expected(selection, rows)
-    return deleted == archived or pairs.same_records(selection, deleted, archived)
+        if archived is not None:
+            return session.change(_range(selection, rows, held, archived)) == rows.num_rows
+        deleted = tuple(cells or b"" for cells in session.execute_binary(_returning(selection, rows, held))[0])
+    wanted = pairs.expected(selection, rows)
+    return deleted == wanted or pairs.same_records(selection, deleted, wanted)
 
 
 def delete_carefully(
@@ -54,19 +64,20 @@ def delete_carefully(
     return Outcomes(len(purged), **{name: tuple(found) for name, found in outcomes.items()})
 
 
-def _range(selection: Selection, rows: pa.Table, held: str | None) -> sql.Composed:
+def _range(selection: Selection, rows: pa.Table, held: str | None, also: sql.Composable = _ANY) -> sql.Composed:
     parts = _parts(selection, held)
     first, last = place_of(selection, rows, 0), place_of(selection, rows, rows.num_rows - 1)
-    return sql.SQL(
-        "WITH _dbhygiene_deleted AS ("
-        "DELETE FROM {table} WHERE {batch} AND {stale} AND ({held}) IS NOT TRUE"
-        " RETURNING {returned}) SELECT {sent} FROM _dbhygiene_deleted"
-    ).format(
+    return sql.SQL("DELETE FROM {table} WHERE {batch} AND {stale} AND ({held}) IS NOT TRUE AND {also}").format(
         batch=between(selection, (">=", first), ("<=", last)),
-        returned=pairs.returned(selection),
-        sent=pairs.sent(selection),
+        also=also,
         **{name: parts[name] for name in ("table", "stale", "held")},
     )
+
+
+def _returning(selection: Selection, rows: pa.Table, held: str | None) -> sql.Composed:
+    return sql.SQL(
+        "WITH _dbhygiene_deleted AS ({range} RETURNING {returned}) SELECT {sent} FROM _dbhygiene_deleted"
+    ).format(range=_range(selection, rows, held), returned=pairs.returned(selection), sent=pairs.sent(selection))
 
 
 def _parts(selection: Selection, held: str | None) -> dict[str, sql.Composable]:

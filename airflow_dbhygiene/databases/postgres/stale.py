@@ -1,4 +1,4 @@
-"""Deleting stale rows of which there is no archive: the next of them in the order of the walk, and where they end."""
+"""Deleting stale rows of which there is no archive: those of a piece of the walk."""
 
 from __future__ import annotations
 
@@ -18,23 +18,22 @@ if TYPE_CHECKING:
 def delete_stale(  # noqa: PLR0913 - the protocol's own parameters
     session: PostgresSession, selection: Selection, span: Span, rows: int, held: str | None, *, careful: bool
 ) -> Discarded:
-    """Delete the span's first stale rows that no hold protects.
+    """Delete the span's stale rows that no hold protects.
 
+    :param rows: how many there were when somebody looked
     :param careful: skip rows that others have locked, instead of waiting for them
     """
-    after = hop(session, selection, span, rows)
-    piece = replace(span, upper=after or span.upper)
     statement = (_CAREFULLY if careful else _AT_ONCE).format(
         table=sql.Identifier(selection.table.schema, selection.table.table),
         key=sql.SQL(", ").join(map(sql.Identifier, selection.key)),
-        piece=within(selection, piece),
+        piece=within(selection, span),
         held=sql.SQL(held or "false"),
     )
     if careful:
         deleted = session.change(statement)
-        return Discarded(deleted, after, skipped=deleted < rows and _stale_left(session, selection, piece, held))
+        return Discarded(deleted, skipped=deleted < rows and _stale_left(session, selection, span, held))
     with session.before_a_deadlock():
-        return Discarded(session.change(statement), after)
+        return Discarded(session.change(statement))
 
 
 def _stale_left(session: PostgresSession, selection: Selection, span: Span, held: str | None) -> bool:

@@ -1,0 +1,67 @@
+"""Where does the next batch end? Found out on a connection of its own, while the batch before it is deleted.
+
+Of rows that have no archive nobody knows where so many of them end: to look takes a third as long as to delete them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from airflow_dbhygiene.databases.protocol import Bound, Selection, Span
+    from airflow_dbhygiene.steps.site import Site
+
+_FRESH_SECONDS: Final = 5.0
+"""After a pause there may be more rows before the place that was found."""
+
+
+@dataclass(frozen=True)
+class _Look:
+    """A look that was begun: for the place behind the span's first rows."""
+
+    span: Span
+    rows: int
+    begun: float
+    place: Future[Bound | None]
+
+
+class Scout:
+    """Looks ahead in the stale rows of one run."""
+
+    def __init__(self, site: Site, selection: Selection, session: Any, thread: ThreadPoolExecutor) -> None:
+        self._site = site
+        self._selection = selection
+        self._session = session
+        self._thread = thread
+        self._ahead: _Look | None = None
+
+    def begin(self, span: Span, rows: int) -> None:
+        """Begin to look for the place that so many of the span's stale rows lie before."""
+        self._ahead = _Look(span, rows, time.monotonic(), self._thread.submit(self._hop, span, rows))
+
+    def place(self, span: Span, rows: int) -> tuple[Bound | None, int]:
+        """Give the place that so many rows, or fewer, lie before, and how many; None when there are no more."""
+        if self._ahead is None or not _answers(self._ahead, span, rows):
+            self.begin(span, rows)
+        assert self._ahead is not None  # noqa: S101 - just begun
+        return self._ahead.place.result(), self._ahead.rows
+
+    def _hop(self, span: Span, rows: int) -> Bound | None:
+        with self._session.transaction(walking=True):
+            return self._site.database.hop(self._session, self._selection, span, rows)
+
+
+@contextmanager
+def scouting(site: Site, selection: Selection) -> Iterator[Scout]:
+    """Open a connection to look ahead with; the look that is under way ends with the context."""
+    with site.database.session() as session, ThreadPoolExecutor(1, "dbhygiene-scout") as thread:
+        yield Scout(site, selection, session, thread)
+
+
+def _answers(look: _Look, span: Span, rows: int) -> bool:
+    return look.span == span and look.rows <= rows and time.monotonic() - look.begun < _FRESH_SECONDS
