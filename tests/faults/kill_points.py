@@ -358,6 +358,8 @@ def _kind_of(_cursor: Any, statement: Any, *_: object) -> str:
         return "DELETE"
     if words[0] in ("INSERT", "UPDATE", "DELETE", "CREATE", "--") and "dbhygiene" in text:
         return "ledger write"
+    if "record_send" in text:
+        return "digest"
     return "row lock" if "FOR UPDATE" in text else "statement"
 
 
@@ -369,6 +371,8 @@ def _kind_of_mysql(_cursor: Any, statement: str, *_: object) -> str:
         return "DELETE"
     if "FOR UPDATE" in statement:
         return "row lock"
+    if statement.startswith("SELECT dbhygiene_version"):
+        return "digest"
     if "_dbhygiene_check" in statement and word in ("CREATE", "DROP", "INSERT"):
         return "temporary table"
     return (

@@ -41,10 +41,12 @@ def delete(session: PostgresSession, selection: Selection, copied: Copied, held:
     The copy's columns have other names here, since conditions call the table's by theirs alone.
     """
     session.one_by_one()
+    if in_place := _in_place(session, selection, copied):
+        session.as_they_lie()
     hot = table_sql(selection.table)
     renamed = {column.name: sql.Identifier(f"_dbhygiene_{i}") for i, column in enumerate(selection.columns)}
     same_key = [sql.SQL("{}.{} = {}").format(hot, sql.Identifier(name), renamed[name]) for name in selection.key]
-    in_place = sql.SQL("{}.ctid = _dbhygiene_place").format(hot)
+    same_place = sql.SQL("{}.ctid = _dbhygiene_place").format(hot)
     statement = sql.SQL(
         "DELETE FROM {hot} USING (SELECT {renamed}, {version} AS _dbhygiene_version, {place} AS _dbhygiene_place"
         " FROM {cold} AS copied WHERE {lies}) AS _dbhygiene_copied WHERE {joined}"
@@ -58,7 +60,7 @@ def delete(session: PostgresSession, selection: Selection, copied: Copied, held:
         place=sql.Identifier(cold_look.PLACE),
         cold=table_sql(copied.table),
         lies=lies(copied),
-        joined=in_place if _in_place(session, selection, copied) else sql.SQL(" AND ").join(same_key),
+        joined=same_place if in_place else sql.SQL(" AND ").join(same_key),
         same=sql.SQL("ROW({})::record *= ROW({})::record").format(
             sql.SQL(", ").join(sql.SQL("{}.{}").format(hot, sql.Identifier(name)) for name in renamed),
             sql.SQL(", ").join(renamed.values()),
@@ -93,8 +95,8 @@ def _in_place(session: PostgresSession, selection: Selection, copied: Copied) ->
 def _compared(session: PostgresSession, selection: Selection, copied: Copied, joined: sql.Composed) -> tuple[int, int]:
     """Count rows in the version that was copied, and those of them that are identical to their copies.
 
-    By record images: ``=`` would call 1.0 and 1.00 equal, ``*=`` does not. Versions are not compared in the join: of
-    so few rows as the planner then expected it would let one process count what the others find.
+    By record images: ``=`` would call 1.0 and 1.00 equal, ``*=`` does not. The join expects more rows where it does
+    not compare versions; of very few the planner would let one process count what the others find.
     """
     statement = sql.SQL(
         "SELECT count(*) FILTER (WHERE hot.xmin = copied.{version}), count(*) FILTER"
