@@ -16,7 +16,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from airflow_dbhygiene.connections import open_site
-from airflow_dbhygiene.databases.mysql import cold as mysql_cold
+from airflow_dbhygiene.databases.mysql import cold_compare, cold_copy
 from airflow_dbhygiene.errors import ArchiveDamaged, NotFound, PlanRefused, PolicyInvalid, RowsLocked
 from airflow_dbhygiene.ledger import Ledger
 from airflow_dbhygiene.ledger.holds import Holds
@@ -187,7 +187,7 @@ def test_two_connections_copy_and_compare_an_object(
     stage: Stage, vanishing: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its ordinals have no gap, even where a row vanishes after the first half's rows were counted."""
-    before, hop, waiting = stage.hot(), mysql_cold.hop, ["DELETE FROM events WHERE id = 5"] * vanishing
+    before, hop, waiting = stage.hot(), cold_copy.hop, ["DELETE FROM events WHERE id = 5"] * vanishing
 
     def hop_and_lose_a_row(*asked: Any) -> Any:
         place = hop(*asked)
@@ -195,8 +195,9 @@ def test_two_connections_copy_and_compare_an_object(
             stage.job.execute(waiting.pop())
         return place
 
-    monkeypatch.setattr(mysql_cold, "hop", hop_and_lose_a_row)
-    monkeypatch.setattr(mysql_cold, "_WORTH_TWO", 40)
+    monkeypatch.setattr(cold_copy, "hop", hop_and_lose_a_row)
+    for module in (cold_copy, cold_compare):
+        monkeypatch.setattr(module, "WORTH_TWO", 40)
     certificate = stage.job.run(stage.policy())
     rows = ROWS - vanishing
     assert (certificate["rows_archived"], certificate["rows_purged"], certificate["careful_batches"]) == (rows, rows, 0)

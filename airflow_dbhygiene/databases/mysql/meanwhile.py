@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from airflow_dbhygiene.databases.mysql.session import MySqlSession
 
 Result = TypeVar("Result")
+
+WORTH_TWO: Final = 50_000
+"""Rows behind so many are worth a second connection: it is half of what an object holds by default."""
 
 
 @contextmanager
