@@ -16,6 +16,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from airflow_dbhygiene.connections import open_site
+from airflow_dbhygiene.databases.mysql import cold_compare, cold_copy
 from airflow_dbhygiene.errors import ArchiveDamaged, NotFound, PlanRefused, PolicyInvalid, RowsLocked
 from airflow_dbhygiene.ledger import Ledger
 from airflow_dbhygiene.ledger.holds import Holds
@@ -178,6 +179,34 @@ def test_the_whole_job(stage: Stage) -> None:
         f" FROM {stage.cold}"
     )
     assert (objects, runs, moments) == (6, 1, ROWS)
+
+
+@pytest.mark.parametrize("stage", [("mariadb", True), ("mysql", True)], indirect=True, ids=["mariadb", "mysql"])
+@pytest.mark.parametrize("vanishing", [0, 1])
+def test_two_connections_copy_and_compare_an_object(
+    stage: Stage, vanishing: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its ordinals have no gap, even where a row vanishes after the first half's rows were counted."""
+    before, hop, waiting = stage.hot(), cold_copy.hop, ["DELETE FROM events WHERE id = 5"] * vanishing
+
+    def hop_and_lose_a_row(*asked: Any) -> Any:
+        place = hop(*asked)
+        while waiting:
+            stage.job.execute(waiting.pop())
+        return place
+
+    monkeypatch.setattr(cold_copy, "hop", hop_and_lose_a_row)
+    for module in (cold_copy, cold_compare):
+        monkeypatch.setattr(module, "WORTH_TWO", 40)
+    certificate = stage.job.run(stage.policy())
+    rows = ROWS - vanishing
+    assert (certificate["rows_archived"], certificate["rows_purged"], certificate["careful_batches"]) == (rows, rows, 0)
+    assert stage.hot() == before[ROWS:]
+    assert stage.copies() == [row for row in before[:ROWS] if not vanishing or row[0] != 5]
+    assert stage.execute(
+        "SELECT dbhygiene_chunk, min(dbhygiene_ordinal), max(dbhygiene_ordinal) + 1 - count(*), count(DISTINCT id)"
+        f" FROM {stage.cold} GROUP BY dbhygiene_chunk ORDER BY dbhygiene_chunk"
+    ) == [(1, 0, 0, 200 - vanishing), (2, 0, 0, 200), (3, 0, 0, 200)]
 
 
 def test_two_first_plans_at_once_make_the_table_once(stage: Stage) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from airflow_dbhygiene.databases.mysql import folding
 from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Restored
 from airflow_dbhygiene.errors import DatabaseUnavailable, NotFound, NotLossless, RowsLocked, StatementTimedOut
 from airflow_dbhygiene.policy import Pace
@@ -58,10 +60,47 @@ def purged(job: MySqlJob, tickets: tuple[Any, ...]) -> dict[str, int]:
     return figures(report(job.site, tickets[0].run))
 
 
+def locking_first(site: Site) -> Site:
+    """Let every session lock and compare before it deletes, as after a range that was not the archive's."""
+    open_session = site.database.session
+
+    @contextmanager
+    def session() -> Iterator[Any]:
+        with open_session() as opened:
+            opened.alike = False
+            yield opened
+
+    site.database.session = session
+    return site
+
+
+@contextmanager
+def noting(site: Site) -> Iterator[list[str]]:
+    """Note all statements that sessions execute, or change rows by."""
+    open_session, noted = site.database.session, list[str]()
+
+    @contextmanager
+    def session() -> Iterator[Any]:
+        with open_session() as opened:
+            for name in ("execute", "change"):
+                setattr(opened, name, noting_one(getattr(opened, name)))
+            yield opened
+
+    def noting_one(run: Any) -> Any:
+        def noted_run(statement: str, values: Any = ()) -> Any:
+            noted.append(statement)
+            return run(statement, values)
+
+        return noted_run
+
+    site.database.session = session
+    yield noted
+
+
 @contextmanager
 def arriving_behind_the_lock(job: MySqlJob, statement: str) -> Iterator[Site]:
     """Run a statement of the application's once, right after the first batch has locked its range."""
-    site = job.site
+    site = locking_first(job.site)
     open_session, waiting = site.database.session, [statement]
 
     @contextmanager
@@ -159,6 +198,53 @@ def test_a_locked_row_of_a_small_table_is_left_too(job: MySqlJob, rows: int) -> 
         assert job.execute("SELECT id FROM events") == [(40,)]
         application.rollback()
     assert purged(job, tickets) == {"archived": rows, "purged": rows}
+
+
+def locks_and_deletes(statements: list[str]) -> str:
+    """Say in which order ranges were locked (l), and rows deleted by range (d)."""
+    letters = (
+        "l"
+        if "FOR UPDATE SKIP LOCKED" in each
+        else "d"
+        if ".`events` FROM " in each and " FORCE INDEX " in each
+        else ""
+        for each in statements
+    )
+    return "".join(letters)
+
+
+@pytest.mark.parametrize("any_mysql", ["mariadb"], indirect=True)
+def test_a_range_is_compared_as_it_goes_until_one_is_another(job: MySqlJob) -> None:
+    """Undisturbed, nothing is locked before; after a batch that was not the archive's, ranges are locked first."""
+    tickets = verified(job)
+    site = job.site
+    with noting(site) as statements:
+        purge(site, tickets[0].run, 1)
+    assert set(locks_and_deletes(statements)) == {"d"}
+    job.execute("UPDATE events SET note = 'changed' WHERE id = 1001")
+    with noting(site) as statements:
+        purge(site, tickets[1].run, 2)
+    assert locks_and_deletes(statements).startswith("dl")
+    purge(site, tickets[2].run, 3)
+    assert figures(report(site, tickets[0].run)) == {"archived": STALE_EVENTS, "purged": STALE_EVENTS - 1, "drifted": 1}
+    assert job.execute("SELECT id, note FROM events WHERE id < 3000") == [(1001, "changed")]
+
+
+@pytest.mark.parametrize("any_mysql", ["mariadb"], indirect=True)
+@pytest.mark.parametrize("versions", [0, 1, 15, 16, 17, 32, 100])
+def test_the_server_folds_versions_as_the_client_does(job: MySqlJob, versions: int) -> None:
+    """Many versions come to the same on both sides, in their order, and to something else in any other."""
+    with job.database.session() as session:
+        folding.begin(session)
+        condition = folding.folding_sql("SHA2(id, 256)")
+        session.execute(f"SELECT count(*) FROM events FORCE INDEX (PRIMARY) WHERE id < {versions} AND {condition}")
+        digests = [hashlib.sha256(str(number).encode()).digest() for number in range(versions)]
+        assert folding.end(session) == folding.fold(b"".join(digests))
+        if versions > 1:
+            assert folding.end(session) != folding.fold(b"".join(digests[::-1]))
+        folding.begin(session)
+        session.execute(f"SELECT count(*) FROM events WHERE id < 20 AND {folding.folding_sql('NULL')}")
+        assert folding.end(session) not in {folding.fold(b""), folding.fold(bytes(32 * 20))}
 
 
 def test_fresh_rows_in_between_do_not_matter(job: MySqlJob) -> None:

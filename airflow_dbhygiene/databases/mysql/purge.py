@@ -1,8 +1,9 @@
-"""Deleting them: lock the batch's range, compare it exactly, delete by the locked keys; else row by row.
+"""Deleting them: delete the batch's range and compare what went; or lock, compare, and delete; else row by row.
 
-Where a lock wait can be refused (MariaDB), one DELETE of the range takes the locked rows: all of them are there still,
-so that as many as were locked are these and no others. MySQL would wait for rows in between: it deletes by key.
-Nothing is committed here.
+Where a lock wait can be refused (MariaDB), one DELETE of the range folds the versions of its rows into one digest.
+Once that was not the archive's, or a row was locked, the session locks and compares first. One DELETE of the range then
+takes the locked rows: all of them are there still, so that as many as were locked are these and no others. MySQL would
+wait for rows in between: it deletes by key. Nothing is committed here.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from airflow_dbhygiene.databases.mysql import folding
 from airflow_dbhygiene.databases.mysql.catalog import column_of
 from airflow_dbhygiene.databases.mysql.rows import beside, digits_sql, encode_keys, version_sql
 from airflow_dbhygiene.databases.mysql.values import literals_of, text_of
@@ -39,6 +41,11 @@ def delete(session: MySqlSession, selection: Selection, rows: pa.Table, held: st
     :param held: condition of the rows that a legal hold protects
     """
     with session.limited(MOST_SECONDS):
+        if at_once(session):
+            in_range = _in_range(selection, rows, held)
+            deleted, folded = delete_folding(session, selection, in_range)
+            session.alike = deleted == rows.num_rows and folded == folding.fold(encode_keys(selection, rows))
+            return session.alike
         locked = session.execute(_lock_range(session, selection, rows, held))
         if "".join([row[0] or "" for row in locked]) != encode_keys(selection, rows).hex():
             return False
@@ -75,6 +82,25 @@ def by_range(session: MySqlSession) -> bool:
     return session.flavour.mariadb and not session.crowded
 
 
+def at_once(session: MySqlSession) -> bool:
+    """Tell whether a range may be deleted before it is compared: not where an earlier one was another, or locked."""
+    return by_range(session) and session.alike
+
+
+def delete_folding(session: MySqlSession, selection: Selection, rows: str) -> tuple[int, str]:
+    """Delete rows in a range of the walk; give how many went, and what the versions of all that were seen come to.
+
+    The caller says whether they are ``alike``. A row is seen before it goes, and none that goes is not: where the
+    versions are the archive's, and as many rows went, these went and no others.
+
+    :raises StatementTimedOut: when another transaction has locked a row: the session locks first from then on
+    """
+    session.alike = False
+    folding.begin(session)
+    condition = f"{rows} AND {folding.folding_sql(digits_sql(selection))}"
+    return session.change(_range_delete(session, selection, condition)), folding.end(session)
+
+
 def delete_range(session: MySqlSession, selection: Selection, rows: str) -> int:
     """Delete rows in a range of the walk, which are locked.
 
@@ -82,9 +108,8 @@ def delete_range(session: MySqlSession, selection: Selection, rows: str) -> int:
     :raises StatementTimedOut: when another transaction has locked a row in between, which this run does not take: from
         then on the session deletes by key
     """
-    table = spelled(selection.table)  # named twice, since only this form of the statement may name an index
     session.crowded = True
-    deleted = session.change(f"{AT_ONCE}DELETE {table} FROM {source(session, selection)} WHERE {rows}")
+    deleted = session.change(_range_delete(session, selection, rows))
     session.crowded = False
     return deleted
 
@@ -95,6 +120,11 @@ def between(selection: Selection, first: Bound, last: Bound, held: str | None) -
         f"{compare(selection, '>=', first)} AND {compare(selection, '<=', last)}"
         f" AND ({selection.predicate}) AND ({held or 'FALSE'}) IS NOT TRUE"
     )
+
+
+def _range_delete(session: MySqlSession, selection: Selection, rows: str) -> str:
+    table = spelled(selection.table)  # named twice, since only this form of the statement may name an index
+    return f"{AT_ONCE}DELETE {table} FROM {source(session, selection)} WHERE {rows}"
 
 
 def _delete_locked(session: MySqlSession, selection: Selection, rows: pa.Table, held: str | None) -> int:

@@ -141,13 +141,17 @@ class _Rollback(Exception):
 class MySqlSession:
     """One connection. Outside ``transaction`` every statement commits by itself."""
 
-    def __init__(self, connection: Any, cancel: Callable[[int], None], stopped: threading.Event) -> None:
+    def __init__(self, connection: Any, connections: Connections, stopped: threading.Event) -> None:
         self.driver = driver_of(connection)
         self._stopped = stopped
-        self._cancel = cancel
+        self._connections = connections
+        self._others = contextlib.ExitStack()
+        self._second: MySqlSession | None = None
         self.walk_indexes: dict[Any, str | None] = {}
         self.crowded = False
         """Whether others lock rows in between those that this session deletes."""
+        self.alike = True
+        """Whether all ranges that this session has deleted were what the archive says."""
         self._in_transaction = False
         with translated():
             self.driver.begin_life()
@@ -225,6 +229,17 @@ class MySqlSession:
         statement = f"INSERT INTO {table} ({names}) VALUES ({marks}) ON DUPLICATE KEY UPDATE {first} = {first}"
         return self.change(statement, tuple(row.values())) == 1
 
+    def second(self) -> MySqlSession:
+        """Give another connection, which lasts as long as this one."""
+        if self._second is None:
+            self._second = self._others.enter_context(self._connections.session())
+        return self._second
+
+    def close_second(self) -> None:
+        """Close the other connection, if there is one."""
+        self._second = None
+        self._others.close()
+
     @contextmanager
     def limited(self, seconds: float) -> Iterator[None]:
         """Cancel what runs inside when it takes longer: neither server has a limit of its own for every statement."""
@@ -240,7 +255,7 @@ class MySqlSession:
         while not ended.wait(seconds):
             seconds = _WATCH_SECONDS
             with contextlib.suppress(errors.HygieneError):
-                self._cancel(thread_id)
+                self._connections.cancel_one(thread_id)
 
     def _undo(self) -> None:
         """Roll back even when the task was told to stop."""
@@ -268,7 +283,7 @@ class Connections:
         with translated():
             connection = self._connect()
         try:
-            session = MySqlSession(connection, self.cancel_one, self._stopped)
+            session = MySqlSession(connection, self, self._stopped)
             thread_id = session.driver.thread_id
             with self._lock:
                 self._in_use.add(thread_id)
@@ -277,6 +292,7 @@ class Connections:
             finally:
                 with self._lock:
                     self._in_use.discard(thread_id)
+                session.close_second()
         finally:
             with contextlib.suppress(*driver_errors()):
                 connection.close()
