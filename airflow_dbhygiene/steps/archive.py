@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
@@ -111,15 +112,19 @@ def _write(attempt: _Attempt) -> list[ObjectReceipt]:
 
 
 def _write_piece(attempt: _Attempt, piece: _Piece, most: int) -> ObjectReceipt | None:
-    """Spool a piece, end its read transaction, record the intent, upload, record the receipt."""
+    """Spool a piece, end its read transaction, record the intent, upload, record the receipt.
+
+    The first parts of a large one go up while it is spooled: then the intent is recorded before these.
+    """
     site, run = attempt.site, attempt.run
     schema = masked_schema(run, site.database.arrow_schema(run.selection))
     with ahead(_rows(attempt, piece, most)) as batches:
         observed = masked(site, run, _observe(attempt, piece, batches), schema)
-        with attempt.store.spool(observed, schema, _notes(attempt, piece)) as file:
+        intended = cache(partial(_intend, attempt, piece))
+        with attempt.store.spool(observed, schema, _notes(attempt, piece), intended) as file:
             if not file.rows and piece.part:
                 return None
-            name = _intend(attempt, piece)
+            name = intended()
             sha256 = attempt.store.upload(file, name)
     with site.database.session() as session:
         written = Written(file.rows, file.bytes, sha256, piece.pairs.hexdigest())
