@@ -34,12 +34,16 @@ TEXTS: Final = "dbhygiene_archive"
 
 @dataclass(frozen=True)
 class Copied:
-    """Rows that lie in a cold table: those of one object, by their ordinals in the chunk, ``end`` not included."""
+    """Rows that lie in a cold table: those of one object, by their ordinals in the chunk, ``end`` not included.
+
+    ``writer`` leaves out those that another transaction wrote, where the server tells by a row who did.
+    """
 
     table: TableName
     object: int
     first: int
     end: int
+    writer: str | None = None
 
     @property
     def rows(self) -> int:
@@ -83,8 +87,8 @@ class ColdTables(Protocol):
 
     def copy(  # noqa: PLR0913, PLR0917 - which rows, where, and for whom
         self, session: Any, selection: Selection, span: Span, held: str | None, to: Copied, origin: Origin, /
-    ) -> int:
-        """Copy the span's rows from the table beside, to where ``to`` begins; give their number."""
+    ) -> Copied:
+        """Copy the span's rows from the table beside, to where ``to`` begins; say where they lie."""
 
     def load(
         self, session: Any, selection: Selection, batches: Iterable[pa.RecordBatch], to: Copied, origin: Origin, /
@@ -98,7 +102,7 @@ class ColdTables(Protocol):
         """Count the rows that are there."""
 
     def digest(self, session: Any, selection: Selection, copied: Copied, /, *, fresh: bool = False) -> str:
-        """Digest every value of every row; ``fresh`` ones this transaction has just copied."""
+        """Digest every value of every row; ``fresh`` ones were just copied from the table beside."""
 
     def read(
         self, selection: Selection, copied: Copied, columns: Sequence[str] | None, /

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_dbhygiene.ledger import Ledger, migrate
 from airflow_dbhygiene.ledger.certificates import Certificate, Certificates
 from airflow_dbhygiene.ledger.moves import PURGED
-from airflow_dbhygiene.steps.archive import folder_of
+from airflow_dbhygiene.steps.attempt import folder_of
 from airflow_dbhygiene.steps.certificate import certificate_of, chained, circumstances, says_the_same
 from airflow_dbhygiene.steps.discard import discard_losers
 from airflow_dbhygiene.steps.site import mebibytes

@@ -139,14 +139,16 @@ class ColdTableStore:
 
     def copy(  # noqa: PLR0913, PLR0917 - which rows, and what they become
         self, session: Any, run: Run, span: Span, held: str | None, name: str, notes: Mapping[str, str]
-    ) -> Written:
-        """Let the server copy the span's stale rows, and digest them as they lie in the cold table."""
-        to, selection, origin = self._place(name, notes), run.selection, _origin(notes)
-        rows = self._cold.copy(session, selection, span, held, to, origin)
-        copied = replace(to, end=to.first + rows)
+    ) -> Copied:
+        """Let the server copy the span's stale rows."""
+        copied = self._cold.copy(session, run.selection, span, held, self._place(name, notes), _origin(notes))
         self._note(session, copied, name, notes)
-        digest = self._cold.digest(session, selection, copied, fresh=True)
-        return Written(rows, 0, digest, digest)
+        return copied
+
+    def digest(self, session: Any, run: Run, copied: Copied) -> Written:
+        """Digest rows as they lie in the cold table."""
+        digest = self._cold.digest(session, run.selection, copied, fresh=True)
+        return Written(copied.rows, 0, digest, digest)
 
     @staticmethod
     @contextmanager

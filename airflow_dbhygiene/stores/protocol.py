@@ -78,11 +78,14 @@ class Beside(Protocol):
 
     def copy(  # noqa: PLR0913, PLR0917 - which rows, and what they become
         self, session: Any, run: Run, span: Span, held: str | None, name: str, notes: Mapping[str, str], /
-    ) -> Written:
+    ) -> Copied:
         """Copy the span's stale rows that are not held into an object of that name, within the caller's transaction.
 
         That may commit without waiting for the disk: a receipt that lasts commits later.
         """
+
+    def digest(self, session: Any, run: Run, copied: Copied, /) -> Written:
+        """Digest what was copied, as it lies there committed."""
 
 
 class Store(Protocol):

@@ -1,4 +1,4 @@
-"""What PostgreSQL makes of a purge's statements where tables have many partitions, or other indexes beside the walk's.
+"""What PostgreSQL makes of our statements where tables have many partitions, or other indexes beside the walk's.
 
 Seen in its own plans and locks: a batch reads what it deletes and little more.
 """
@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pyarrow as pa
@@ -17,8 +18,13 @@ from psycopg import sql
 from airflow_dbhygiene.databases.postgres.session import PostgresSession
 from airflow_dbhygiene.databases.postgres.walk import within
 from airflow_dbhygiene.databases.protocol import Selection, Span
-from airflow_dbhygiene.policy import Expired, Guard, Matching, Policy
+from airflow_dbhygiene.policy import ColdTable, Expired, Guard, Matching, Policy
+from airflow_dbhygiene.steps.archive import archive
+from airflow_dbhygiene.steps.verify import verify
 from tests.job import Job
+
+if TYPE_CHECKING:
+    import pytest
 
 DAYS, A_DAY = 60, 200
 
@@ -115,6 +121,51 @@ def test_a_batch_follows_the_walk_whatever_other_indexes_there_are(job: Job) -> 
     with reading(job) as (session, found):
         assert job.site.database.delete(session, run.selection, rows, None, run.server)
     assert found.rows <= 2 * rows.num_rows
+
+
+def test_copies_are_made_page_by_page_and_compared_by_several_processes(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each looks up, by the place where they lay, the rows of some of the copies."""
+    job.execute("CREATE SCHEMA cold;" + TWICE_INDEXED)
+    policy = policy_of(job, "loads").model_copy(update={"archive": ColdTable("cold.loads")})
+    plans = noted_plans(monkeypatch)
+    for ticket in job.start(policy):
+        archive(job.site, ticket.run, ticket.chunk)
+        verify(job.site, ticket.run, ticket.chunk)
+    copied = next(plan for plan in plans if plan[0] == "ModifyTable")
+    assert copied[-2:] == ["Bitmap Heap Scan", "Bitmap Index Scan"]
+    compared = plans[-1]
+    assert compared[:2] == ["Aggregate", "Gather"]
+    assert compared[compared.index("Nested Loop") :][-1] == "Tid Scan"
+
+
+def noted_plans(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Note how the server goes about statements that name the cold table, from the whole to its parts."""
+    noted: list[list[str]] = []
+    execute = PostgresSession.execute
+
+    def noting(name: str) -> None:
+        original = getattr(PostgresSession, name)
+
+        def called(session: PostgresSession, statement: Any, values: Any = ()) -> Any:
+            if isinstance(statement, sql.Composed) and '"cold"."loads"' in statement.as_string():
+                explain = sql.SQL("EXPLAIN (FORMAT json) {}").format(statement)
+                noted.append(list(kinds(execute(session, explain, values)[0][0][0]["Plan"])))
+            return original(session, statement, values)
+
+        monkeypatch.setattr(PostgresSession, name, called)
+
+    noting("execute")
+    noting("change")
+    return noted
+
+
+def kinds(node: dict[str, Any]) -> Iterator[str]:
+    """Name a plan's nodes."""
+    yield node["Node Type"]
+    for child in node.get("Plans", ()):
+        yield from kinds(child)
 
 
 def test_bounds_mean_what_the_comparison_of_whole_places_means(job: Job) -> None:

@@ -1,4 +1,4 @@
-"""Something happens in the midst of a step: before a purge's n-th batch, or right after a batch has deleted."""
+"""Something happens in the midst of a step: before a purge's n-th batch, right after a batch has deleted."""
 
 from __future__ import annotations
 
@@ -33,8 +33,15 @@ def before_read(stage: Stage, event: Event) -> Site:
     return _on_call(stage.site(), "read", 1, event, after=False)
 
 
+def before_digest(stage: Stage, number: int, event: Event) -> Site:
+    """Give a site where an event takes place as the n-th object of a cold table is digested, which is committed."""
+    return _on_call(stage.site(), "cold_tables.digest", number, event, after=False)
+
+
 def _on_call(site: Site, name: str, number: int, event: Event, *, after: bool) -> Site:
-    original, calls = getattr(site.database, name), 0
+    *path, name = name.split(".")
+    owner = functools.reduce(getattr, path, site.database)
+    original, calls = getattr(owner, name), 0
 
     @functools.wraps(original)
     def called(*args: Any, **kwargs: Any) -> Any:
@@ -47,5 +54,5 @@ def _on_call(site: Site, name: str, number: int, event: Event, *, after: bool) -
             event()
         return result
 
-    setattr(site.database, name, called)
+    setattr(owner, name, called)
     return replace(site)

@@ -15,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections import Counter
@@ -263,12 +264,14 @@ class Points:
     signal: int
     passed: list[Point] = field(default_factory=list)
     _counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def reach(self, kind: str, moment: str) -> None:
         """Pass a point, or not."""
-        self._counts[kind, moment] += 1
-        point = Point(kind, moment, self._counts[kind, moment])
-        self.passed.append(point)
+        with self._lock:
+            self._counts[kind, moment] += 1
+            point = Point(kind, moment, self._counts[kind, moment])
+            self.passed.append(point)
         if point == self.at:
             os.kill(os.getpid(), self.signal)
 
@@ -355,6 +358,8 @@ def _kind_of(_cursor: Any, statement: Any, *_: object) -> str:
         return "DELETE"
     if words[0] in ("INSERT", "UPDATE", "DELETE", "CREATE", "--") and "dbhygiene" in text:
         return "ledger write"
+    if "record_send" in text:
+        return "digest"
     return "row lock" if "FOR UPDATE" in text else "statement"
 
 
@@ -366,6 +371,8 @@ def _kind_of_mysql(_cursor: Any, statement: str, *_: object) -> str:
         return "DELETE"
     if "FOR UPDATE" in statement:
         return "row lock"
+    if statement.startswith("SELECT dbhygiene_version"):
+        return "digest"
     if "_dbhygiene_check" in statement and word in ("CREATE", "DROP", "INSERT"):
         return "temporary table"
     return (

@@ -51,7 +51,7 @@ class MySqlColdTables:
     @staticmethod
     def copy(  # noqa: PLR0913, PLR0917 - the protocol's own parameters
         session: MySqlSession, selection: Selection, span: Span, held: str | None, to: Copied, origin: Origin
-    ) -> int:
+    ) -> Copied:
         """Copy rows in the order of the walk. READ COMMITTED: no row of the table is locked for it."""
         session.execute("SET @dbhygiene_ordinal = %s", (to.first - 1,))
         columns = listed(column.name for column in selection.columns)
@@ -62,8 +62,9 @@ class MySqlColdTables:
             f" FROM {source(session, selection)}"
             f" WHERE {within(selection, span)} AND ({held or 'FALSE'}) IS NOT TRUE ORDER BY {listed(selection.walk)}"
         )
-        _refuse_inexact(session, selection, replace(to, end=to.first + rows))
-        return rows
+        copied = replace(to, end=to.first + rows)
+        _refuse_inexact(session, selection, copied)
+        return copied
 
     @staticmethod
     def load(

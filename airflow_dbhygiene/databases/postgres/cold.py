@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
@@ -47,9 +48,11 @@ class PostgresColdTables:
     @staticmethod
     def copy(  # noqa: PLR0913, PLR0917 - the protocol's own parameters
         session: PostgresSession, selection: Selection, span: Span, held: str | None, to: Copied, origin: Origin
-    ) -> int:
+    ) -> Copied:
         """Copy rows as they lie, which reads each page once; their ordinals follow that order."""
-        return session.change(
+        place = "ctid" if _one_heap(session, selection) else "NULL"
+        session.as_they_lie()
+        rows = session.change(
             sql.SQL(
                 "INSERT INTO {cold} ({own}, {columns})"
                 " SELECT {object}, {first} + row_number() OVER () - 1, xmin, now(), {chunk}, {run}, {place}, {columns}"
@@ -57,7 +60,7 @@ class PostgresColdTables:
             ).format(
                 cold=table_sql(to.table),
                 own=_names(cold_look.OWN),
-                place=sql.SQL("ctid" if _one_heap(session, selection) else "NULL"),
+                place=sql.SQL(place),
                 columns=_names(column.name for column in selection.columns),
                 object=sql.Literal(to.object),
                 first=sql.Literal(to.first),
@@ -68,6 +71,8 @@ class PostgresColdTables:
                 held=sql.SQL(held or "false"),
             )
         )
+        writer = session.execute("SELECT pg_catalog.pg_current_xact_id()::pg_catalog.xid::text")[0][0]
+        return replace(to, end=to.first + rows, writer=writer)
 
     @staticmethod
     def load(

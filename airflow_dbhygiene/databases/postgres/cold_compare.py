@@ -26,7 +26,9 @@ def compared(session: PostgresSession, selection: Selection, copied: Copied) -> 
     :returns: how many rows have the version that was copied, and how many of these are identical to their copies
     """
     session.one_by_one()
-    if _in_place(session, selection, copied):
+    in_place = _in_place(session, selection, copied)
+    session.shared()
+    if in_place:
         found = _compared(session, selection, copied, _PLACE)
         if found == (copied.rows, copied.rows):
             return found
@@ -39,10 +41,12 @@ def delete(session: PostgresSession, selection: Selection, copied: Copied, held:
     The copy's columns have other names here, since conditions call the table's by theirs alone.
     """
     session.one_by_one()
+    if in_place := _in_place(session, selection, copied):
+        session.as_they_lie()
     hot = table_sql(selection.table)
     renamed = {column.name: sql.Identifier(f"_dbhygiene_{i}") for i, column in enumerate(selection.columns)}
     same_key = [sql.SQL("{}.{} = {}").format(hot, sql.Identifier(name), renamed[name]) for name in selection.key]
-    in_place = sql.SQL("{}.ctid = _dbhygiene_place").format(hot)
+    same_place = sql.SQL("{}.ctid = _dbhygiene_place").format(hot)
     statement = sql.SQL(
         "DELETE FROM {hot} USING (SELECT {renamed}, {version} AS _dbhygiene_version, {place} AS _dbhygiene_place"
         " FROM {cold} AS copied WHERE {lies}) AS _dbhygiene_copied WHERE {joined}"
@@ -56,7 +60,7 @@ def delete(session: PostgresSession, selection: Selection, copied: Copied, held:
         place=sql.Identifier(cold_look.PLACE),
         cold=table_sql(copied.table),
         lies=lies(copied),
-        joined=in_place if _in_place(session, selection, copied) else sql.SQL(" AND ").join(same_key),
+        joined=same_place if in_place else sql.SQL(" AND ").join(same_key),
         same=sql.SQL("ROW({})::record *= ROW({})::record").format(
             sql.SQL(", ").join(sql.SQL("{}.{}").format(hot, sql.Identifier(name)) for name in renamed),
             sql.SQL(", ").join(renamed.values()),
@@ -70,13 +74,15 @@ def delete(session: PostgresSession, selection: Selection, copied: Copied, held:
 
 def lies(copied: Copied) -> sql.Composed:
     """Say that a row of a cold table is one of these."""
-    return sql.SQL("copied.{} = {} AND copied.{} >= {} AND copied.{} < {}").format(
+    written = "" if copied.writer is None else f" AND copied.xmin = '{int(copied.writer)}'"
+    return sql.SQL("copied.{} = {} AND copied.{} >= {} AND copied.{} < {}{}").format(
         sql.Identifier(cold.OBJECT),
         sql.Literal(copied.object),
         sql.Identifier(cold.ORDINAL),
         sql.Literal(copied.first),
         sql.Identifier(cold.ORDINAL),
         sql.Literal(copied.end),
+        sql.SQL(written),
     )
 
 
@@ -89,11 +95,13 @@ def _in_place(session: PostgresSession, selection: Selection, copied: Copied) ->
 def _compared(session: PostgresSession, selection: Selection, copied: Copied, joined: sql.Composed) -> tuple[int, int]:
     """Count rows in the version that was copied, and those of them that are identical to their copies.
 
-    By record images: ``=`` would call 1.0 and 1.00 equal, ``*=`` does not.
+    By record images: ``=`` would call 1.0 and 1.00 equal, ``*=`` does not. The join expects more rows where it does
+    not compare versions; of very few the planner would let one process count what the others find.
     """
     statement = sql.SQL(
-        "SELECT count(*), count(*) FILTER (WHERE ROW({hots})::record *= ROW({copies})::record)"
-        " FROM {cold} AS copied JOIN {hot} AS hot ON {joined} WHERE {lies} AND hot.xmin = copied.{version}"
+        "SELECT count(*) FILTER (WHERE hot.xmin = copied.{version}), count(*) FILTER"
+        " (WHERE hot.xmin = copied.{version} AND ROW({hots})::record *= ROW({copies})::record)"
+        " FROM {cold} AS copied JOIN {hot} AS hot ON {joined} WHERE {lies}"
     ).format(
         hots=_owned("hot", selection),
         copies=_owned("copied", selection),

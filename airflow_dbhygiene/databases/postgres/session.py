@@ -47,11 +47,17 @@ READING: Mapping[str, object] = {
     **_WALKING,
 }
 
-_ONE_BY_ONE = (
-    "SELECT pg_catalog.set_config(name, 'off', true)"
-    " FROM unnest(ARRAY['enable_hashjoin', 'enable_mergejoin', 'enable_seqscan']) AS name"
-    " UNION ALL SELECT pg_catalog.set_config('max_parallel_workers_per_gather', '0', true)"
-)
+_ONE_BY_ONE: Mapping[str, object] = {
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "enable_seqscan": "off",
+}
+_SHARED: Mapping[str, object] = {
+    "parallel_setup_cost": 0,
+    "min_parallel_table_scan_size": 0,
+    "min_parallel_index_scan_size": 0,
+}
+_AS_THEY_LIE: Mapping[str, object] = {"enable_indexscan": "off"}
 
 _TERMINAL: Mapping[str, type[errors.Terminal]] = {
     "42501": errors.PrivilegeMissing,
@@ -176,7 +182,19 @@ class PostgresSession:
 
     def one_by_one(self) -> None:
         """Look joined rows up one by one from here on: of rows just copied, or sent, no statistics tell."""
-        self.execute(_ONE_BY_ONE)
+        self.set(_ONE_BY_ONE)
+
+    def shared(self) -> None:
+        """Share each query's work from here on, between as many processes as the server allows for one."""
+        self.set(_SHARED)
+
+    def as_they_lie(self) -> None:
+        """Read rows page by page from here on, and not in the order of the index that leads to them."""
+        self.set(_AS_THEY_LIE)
+
+    def set(self, settings: Mapping[str, object]) -> None:
+        """Change settings until the transaction ends."""
+        self.execute(settings_query(settings, self.version))
 
     @staticmethod
     def rollback() -> NoReturn:
