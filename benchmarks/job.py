@@ -42,15 +42,15 @@ ARCHIVES = {
 }
 
 
-def orders_policy(table: str, archive: str, pace: Pace | None = None) -> Policy:
-    """Give the policy that archives and purges the older half of the orders."""
+def orders_policy(table: str, archive: str, pace: Pace | None = None, *, chunks: int = 4) -> Policy:
+    """Give the policy that archives and purges the older half of the orders, in so many chunks."""
     return Policy(
         name="orders",
         conn_id="bench",
         table=table,
         stale=OlderThan("o_orderdate", keep="1 day", zone="UTC"),
         archive=ARCHIVES[archive],
-        guard=Guard(max_rows=100_000_000, max_fraction=0.9, max_chunks=4),
+        guard=Guard(max_rows=100_000_000, max_fraction=0.9, max_chunks=chunks),
         pace=pace or Pace(),
     )
 
@@ -87,8 +87,8 @@ def site_of(address: dict[str, Any], s3: dict[str, str]) -> Site:
 def run_job(
     address: dict[str, Any], s3: dict[str, str], table: str, workers: int, archive: str = "parquet"
 ) -> dict[str, Any]:
-    """Plan, then archive, verify and purge every chunk."""
-    policy = orders_policy(table, archive)
+    """Plan as many chunks as there are workers, then archive, verify and purge each."""
+    policy = orders_policy(table, archive, chunks=workers)
     site = site_of(address, s3)
     started = time.perf_counter()
     plan = make_plan(site, policy, resolve_window(policy, Moments(explicit=pendulum.parse(HALF))), {"who": "bench"})

@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
@@ -88,15 +89,20 @@ def _write(attempt: Attempt) -> list[ObjectReceipt]:
 
 
 def _write_piece(attempt: Attempt, piece: _Piece, most: int) -> ObjectReceipt | None:
-    """Spool a piece, end its read transaction, record the intent, upload, record the receipt."""
+    """Spool a piece, end its read transaction, record the intent, upload, record the receipt.
+
+    The first parts of a large one go up while it is spooled: then the intent is recorded before these.
+    """
     site, run = attempt.site, attempt.run
     schema = masked_schema(run, site.database.arrow_schema(run.selection))
     with ahead(_rows(attempt, piece, most)) as batches:
         observed = masked(site, run, _observe(attempt, piece, batches), schema)
-        with attempt.store.spool(observed, schema, attempt.notes(piece.part, piece.first_ordinal)) as file:
+        intended = cache(partial(_intend, attempt, piece))
+        notes = attempt.notes(piece.part, piece.first_ordinal)
+        with attempt.store.spool(observed, schema, notes, intended) as file:
             if not file.rows and piece.part:
                 return None
-            name = _intend(attempt, piece)
+            name = intended()
             sha256 = attempt.store.upload(file, name)
     with site.database.session() as session:
         written = Written(file.rows, file.bytes, sha256, piece.pairs.hexdigest())

@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -22,8 +22,9 @@ from airflow_dbhygiene.databases.cold import Copied, Origin, Outlook
 from airflow_dbhygiene.databases.protocol import Column, Selection
 from airflow_dbhygiene.errors import ArchiveDamaged, NotFound, PlanRefused, StatementFailed
 from airflow_dbhygiene.policy.names import parse_place, parse_table_name
-from airflow_dbhygiene.stores.parquet_file import ParquetObject, fingerprint, slices, spooling, spread
+from airflow_dbhygiene.stores.parquet_file import ParquetObject, fingerprint, slices, spread, write_parquet
 from airflow_dbhygiene.stores.protocol import Spooled, Written
+from airflow_dbhygiene.stores.scratch import scratch_file
 
 if TYPE_CHECKING:
     from airflow_dbhygiene.databases.protocol import Database, Span
@@ -151,10 +152,15 @@ class ColdTableStore:
 
     @staticmethod
     @contextmanager
-    def spool(batches: Iterable[pa.RecordBatch], schema: pa.Schema, notes: Mapping[str, str]) -> Iterator[Spooled]:
+    def spool(
+        batches: Iterable[pa.RecordBatch],
+        schema: pa.Schema,
+        notes: Mapping[str, str],
+        begin: Callable[[], str] | None = None,  # noqa: ARG004 - rows are loaded in one transaction
+    ) -> Iterator[Spooled]:
         """Write batches to a local file first, as for any store: a slow one must not hold the snapshot."""
-        with spooling(batches, schema, notes, _FASTEST) as spooled:
-            yield spooled
+        with scratch_file() as path:
+            yield write_parquet(path, batches, schema, notes, _FASTEST)
 
     def upload(self, spooled: Spooled, name: str) -> str:
         """Load a spooled object; give the digest of the rows as they then lie there."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,10 +16,11 @@ from airflow_dbhygiene.databases.cold import Outlook
 from airflow_dbhygiene.errors import ArchiveDamaged
 from airflow_dbhygiene.stores.failures import s3_code, translated
 from airflow_dbhygiene.stores.folder import unfinished_of, write_durably
-from airflow_dbhygiene.stores.parquet_file import ParquetObject, sha256_of, spooling
+from airflow_dbhygiene.stores.parquet_file import ParquetObject, sha256_of, write_parquet
 from airflow_dbhygiene.stores.protocol import Spooled
 from airflow_dbhygiene.stores.s3 import S3Protection, reaching
 from airflow_dbhygiene.stores.scratch import scratch_file
+from airflow_dbhygiene.stores.sending import PART_BYTES, PARTS_AT_ONCE, Sending, sending
 
 if TYPE_CHECKING:
     from airflow_dbhygiene.databases.protocol import Selection
@@ -90,16 +92,33 @@ class ParquetStore:
 
     @contextmanager
     def spool(
-        self, batches: Iterable[pa.RecordBatch], schema: pa.Schema, notes: Mapping[str, str]
+        self,
+        batches: Iterable[pa.RecordBatch],
+        schema: pa.Schema,
+        notes: Mapping[str, str],
+        begin: Callable[[], str] | None = None,
     ) -> Iterator[Spooled]:
-        """Write batches to a local Parquet file; the file goes when the context ends."""
-        with spooling(batches, schema, notes, self._compression_level) as spooled:
-            yield spooled
+        """Write batches to a local Parquet file; the file goes when the context ends.
+
+        :param begin: gives the name under which the first parts of a large one go up to S3 already
+        """
+        with scratch_file() as path, self._sending(path, begin) as under_way:
+
+            def grown(size: int) -> None:
+                if under_way is not None:
+                    with self._translated(""):
+                        under_way.grown(size)
+
+            yield replace(
+                write_parquet(path, batches, schema, notes, self._compression_level, grown), under_way=under_way
+            )
 
     def upload(self, spooled: Spooled, name: str) -> str:
         """Put a spooled object under its name, and wait until it is durable."""
         with self._translated(name):
-            if self._local:
+            if spooled.under_way is not None and spooled.under_way.begun:
+                spooled.under_way.finish(spooled.bytes)
+            elif self._local:
                 write_durably(spooled.path, Path(self._path(name)))
             else:
                 self._filesystem.put_file(str(spooled.path), self._path(name), **self._upload_arguments(spooled.bytes))
@@ -191,9 +210,15 @@ class ParquetStore:
 
     def _upload_arguments(self, size: int) -> dict[str, Any]:
         """Upload to S3 in parts that are small in memory: by itself the library takes a hundred megabytes at once."""
-        parts = {"chunksize": max(_PART_BYTES, size // _MOST_PARTS + 1), "max_concurrency": _PARTS_AT_ONCE}
+        parts = {"chunksize": max(PART_BYTES, size // _MOST_PARTS + 1), "max_concurrency": PARTS_AT_ONCE}
         protection = self._protection.upload_arguments if self._protection else {}
         return {**(parts if "s3" in _protocols(self._filesystem) else {}), **protection}
+
+    def _sending(self, path: Path, begin: Callable[[], str] | None) -> AbstractContextManager[Sending | None]:
+        if begin is None or "s3" not in _protocols(self._filesystem):
+            return nullcontext()
+        arguments = self._protection.upload_arguments if self._protection else {}
+        return sending(self._filesystem, path, lambda: self._path(begin()), arguments)
 
     def _has_bucket(self, missing: FileNotFoundError) -> bool:
         """Tell a wrong URL from a missing object: a folder comes and goes with its objects, a bucket does not.
@@ -213,10 +238,8 @@ class ParquetStore:
         return translated(f"{self.url}/{name}")
 
 
-_PART_BYTES: Final = 8 * 2**20
 _MOST_PARTS: Final = 10_000
 """S3's own limit."""
-_PARTS_AT_ONCE: Final = 4
 
 _RESTORE: Final = (
     "nothing was deleted on its account. Bring back the object as it was (a versioned bucket still has it), or, if no "

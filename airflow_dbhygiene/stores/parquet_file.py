@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -16,7 +16,6 @@ from pyarrow import parquet as pq
 
 from airflow_dbhygiene.stores.failures import told_when_full
 from airflow_dbhygiene.stores.protocol import Spooled
-from airflow_dbhygiene.stores.scratch import scratch_file
 
 if TYPE_CHECKING:
     from airflow_dbhygiene.databases.protocol import Database, Selection
@@ -87,31 +86,41 @@ def slices(batch: pa.RecordBatch, rows: int) -> Iterator[pa.RecordBatch]:
         yield batch.slice(start, step)
 
 
-@contextmanager
-def spooling(
-    batches: Iterable[pa.RecordBatch], schema: pa.Schema, notes: Mapping[str, str], compression_level: int
-) -> Iterator[Spooled]:
-    """Write batches to a local Parquet file; the file goes when the context ends."""
+def write_parquet(  # noqa: PLR0913, PLR0917 - where, what, and how
+    path: Path,
+    batches: Iterable[pa.RecordBatch],
+    schema: pa.Schema,
+    notes: Mapping[str, str],
+    compression_level: int,
+    grown: Callable[[int], None] = lambda _: None,
+) -> Spooled:
+    """Write batches to a local Parquet file.
+
+    :param grown: is told the file's size whenever more of it is there to stay
+    """
     noted = schema.with_metadata({NOTES_PREFIX + name: value for name, value in notes.items()})
-    with scratch_file() as path:
-        with told_when_full():
-            rows = _write(path, noted, _row_groups(batches), compression_level)
-        yield Spooled(path, rows, path.stat().st_size, sha256_of(path))
+    rows = 0
+    with told_when_full(), closing(_written(path, noted, _row_groups(batches), compression_level)) as groups:
+        for some in groups:
+            rows += some
+            grown(path.stat().st_size)
+    return Spooled(path, rows, path.stat().st_size, sha256_of(path))
 
 
-def _write(path: Path, schema: pa.Schema, groups: Iterator[pa.Table], compression_level: int) -> int:
+def _written(
+    path: Path, schema: pa.Schema, groups: Iterator[pa.Table], compression_level: int
+) -> Generator[int, None, None]:
+    """Write group after group, and give each one's rows when it is in the file."""
     first = list(itertools.islice(groups, 1))
     settings: dict[str, Any] = {
         "compression": "zstd",
         "compression_level": compression_level,
         "use_dictionary": [name for group in first for name in _repeating(group)],
     }
-    rows = 0
     with pq.ParquetWriter(path, schema, **settings) as writer:
         for group in itertools.chain(first, groups):
             writer.write_table(group, row_group_size=group.num_rows)
-            rows += group.num_rows
-    return rows
+            yield group.num_rows
 
 
 def _repeating(rows: pa.Table) -> list[str]:

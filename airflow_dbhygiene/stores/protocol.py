@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,16 +14,21 @@ if TYPE_CHECKING:
     from airflow_dbhygiene.databases.cold import Copied, Outlook
     from airflow_dbhygiene.databases.protocol import Database, Selection, Span
     from airflow_dbhygiene.ledger import Run
+    from airflow_dbhygiene.stores.sending import Sending
 
 
 @dataclass(frozen=True)
 class Spooled:
-    """A finished object on the local disk, ready to go up. ``bytes`` is its size, ``rows`` its number of rows."""
+    """A finished object on the local disk, ready to go up. ``bytes`` is its size, ``rows`` its number of rows.
+
+    Parts of it may be ``under_way`` already.
+    """
 
     path: Path
     rows: int
     bytes: int
     sha256: str
+    under_way: Sending | None = None
 
 
 @dataclass(frozen=True)
@@ -102,9 +107,16 @@ class Store(Protocol):
         """Make an object's name, which is not in use yet, of what the ledger knows it by."""
 
     def spool(
-        self, batches: Iterable[pa.RecordBatch], schema: pa.Schema, notes: Mapping[str, str]
+        self,
+        batches: Iterable[pa.RecordBatch],
+        schema: pa.Schema,
+        notes: Mapping[str, str],
+        begin: Callable[[], str] | None = None,
     ) -> AbstractContextManager[Spooled]:
-        """Write batches to a local file of the store's format; the file goes when the context ends."""
+        """Write batches to a local file of the store's format; the file goes when the context ends.
+
+        :param begin: gives the name under which the first parts of a large one may go up already
+        """
 
     def upload(self, spooled: Spooled, name: str) -> str:
         """Put a spooled object under its name; give the SHA-256 by which it will be known."""

@@ -30,6 +30,7 @@ from airflow_dbhygiene.errors import (
     Transient,
 )
 from airflow_dbhygiene.steps.verify_archive import verify_archive, verify_store
+from airflow_dbhygiene.stores import sending
 from airflow_dbhygiene.stores.failures import S3_CODES
 from tests.faults.share import NOTE, chosen
 from tests.faults.stage import (
@@ -102,13 +103,6 @@ class Point(NamedTuple):
         return f"{self.operation} no. {self.nth} {self.fault} {'for ever' if self.for_ever else 'once'}"
 
 
-class InParts(s3fs.S3FileSystem):  # type: ignore[misc]
-    """Uploads in parts from ten megabytes on, the fewest that S3 allows, and not from a hundred on."""
-
-    async def _put_file(self, lpath: str, rpath: str, **kwargs: Any) -> None:
-        await super()._put_file(lpath, rpath, **{**kwargs, "chunksize": 5 * 2**20})
-
-
 @dataclass(frozen=True)
 class Ways:
     """A proxy before the S3 server, and clients of it that give up at once: retries are the steps' own."""
@@ -130,7 +124,7 @@ class Ways:
 
 def client(proxy: S3FaultProxy, **config: Any) -> s3fs.S3FileSystem:
     """Open s3fs at the proxy."""
-    return InParts(
+    return s3fs.S3FileSystem(
         key=proxy.server.access_key,
         secret=proxy.server.secret_key,
         client_kwargs={"endpoint_url": proxy.endpoint_url, "region_name": proxy.server.region},
@@ -190,9 +184,10 @@ def test_any_request_may_fail(copies: Copies, ways: Ways, step: str) -> None:
 
 
 def test_any_request_of_an_upload_in_parts_may_fail(
-    postgres: PostgresServer, ways: Ways, tmp_path: Path, noisy: str
+    postgres: PostgresServer, ways: Ways, tmp_path: Path, noisy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Begun, sent and completed in requests of their own."""
+    """Begun, sent and completed in requests of their own, the first of them while rows still come."""
+    monkeypatch.setattr(sending, "PART_BYTES", 5 * 2**20)
     operations = ("CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload")
     asked = Counter({"CreateMultipartUpload": 1, "UploadPart": 3, "CompleteMultipartUpload": 1})
     points = chosen(_points(asked), "S3 in parts", 0.25)

@@ -1,0 +1,127 @@
+"""Large objects go up to S3 while they are written: whole, and leaving nothing behind when they do not get to their end."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from airflow_dbhygiene.errors import PrivilegeMissing
+from tests.contract.test_stores import Place, bucket, s3_store
+from tests.servers.s3 import S3Server
+
+SCHEMA = pa.schema([("noise", pa.binary())])
+NAME = "run/large.parquet"
+
+
+@pytest.fixture
+def prefix(tmp_path: Path) -> str:
+    """Give each test a folder of its own in the bucket."""
+    return f"sending/{tmp_path.name}"
+
+
+@pytest.fixture
+def place(s3: S3Server, prefix: str) -> Place:
+    """Give an empty store."""
+    return bucket(s3, prefix)
+
+
+def noise(batches: int) -> Iterator[pa.RecordBatch]:
+    """Give so many batches of ten megabytes that do not compress."""
+    for _ in range(batches):
+        yield pa.record_batch([pa.array([os.urandom(1_000_000) for _ in range(10)])], schema=SCHEMA)
+
+
+def under_way(s3: S3Server, prefix: str) -> list[str]:
+    """Name the uploads that were begun, and neither completed nor given up."""
+    client: Any = s3.client()
+    found = client.list_multipart_uploads(Bucket=s3.bucket, Prefix=prefix).get("Uploads", [])
+    return [each["Key"] for each in found]
+
+
+def begun(s3: S3Server, prefix: str) -> list[str]:
+    """Wait until an upload has begun."""
+    for _ in range(300):
+        if found := under_way(s3, prefix):
+            return found
+        time.sleep(0.1)
+    return []
+
+
+def test_parts_go_up_while_rows_still_come(s3: S3Server, prefix: str, place: Place) -> None:
+    """The name is asked for once, before the first; the object is there, whole, when the upload says so."""
+    asked, seen = [], []
+
+    def begin() -> str:
+        asked.append(under_way(s3, prefix))
+        return NAME
+
+    def rows() -> Iterator[pa.RecordBatch]:
+        seen.append(under_way(s3, prefix))
+        yield from noise(4)
+        seen.append(begun(s3, prefix))
+        yield from noise(4)
+
+    with place.store.spool(rows(), SCHEMA, {"run": "one"}, begin) as spooled:
+        assert place.names() == []
+        place.store.upload(spooled, NAME)
+    assert asked == [[]]
+    assert seen == [[], [f"{prefix}/{NAME}"]]
+    assert under_way(s3, prefix) == []
+    with place.store.fetch(NAME, spooled.sha256, spooled.bytes) as archived:
+        assert (archived.rows, archived.notes) == (80, {"run": "one"})
+
+
+def test_a_small_object_is_not_begun_before_its_time(place: Place) -> None:
+    """It may yet turn out to be empty, and then it has no name."""
+
+    def begin() -> str:
+        raise AssertionError("asked for a name")
+
+    small = pa.record_batch([pa.array([b"x"])], schema=SCHEMA)
+    with place.store.spool(iter([small]), SCHEMA, {}, begin) as spooled:
+        place.store.upload(spooled, NAME)
+    assert place.names() == [NAME]
+
+
+def test_what_breaks_off_is_given_up(s3: S3Server, prefix: str, place: Place) -> None:
+    """Neither an object nor parts of one, for which the owner of the bucket would pay, stay behind."""
+
+    def rows() -> Iterator[pa.RecordBatch]:
+        yield from noise(4)
+        assert begun(s3, prefix)
+        raise OSError("connection lost")
+
+    with pytest.raises(OSError, match="connection lost"), place.store.spool(rows(), SCHEMA, {}, lambda: NAME):
+        pass
+    assert (place.names(), under_way(s3, prefix)) == ([], [])
+
+
+def test_an_object_that_nobody_uploads_is_given_up(s3: S3Server, prefix: str, place: Place) -> None:
+    """The step failed between the last row and the upload."""
+
+    def rows() -> Iterator[pa.RecordBatch]:
+        yield from noise(4)
+        assert begun(s3, prefix)
+
+    with place.store.spool(rows(), SCHEMA, {}, lambda: NAME):
+        pass
+    assert (place.names(), under_way(s3, prefix)) == ([], [])
+
+
+def test_what_s3_refuses_is_told_while_rows_still_come(s3: S3Server, prefix: str) -> None:
+    """With the store's name, and as what it is: no retry helps."""
+    store = s3_store(s3, f"{s3.bucket}/{prefix}", secret="wrong")  # noqa: S106 - it is not one
+
+    def rows() -> Iterator[pa.RecordBatch]:
+        for _ in range(300):
+            yield from noise(4)
+        raise AssertionError("all rows came")
+
+    with pytest.raises(PrivilegeMissing, match="s3://aws@"), store.spool(rows(), SCHEMA, {}, lambda: NAME):
+        pass
