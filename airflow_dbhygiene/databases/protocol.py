@@ -39,8 +39,7 @@ class Column:
 class Server:
     """Which server, in which history, answers: a version token means nothing elsewhere.
 
-    ``transaction`` is the server's latest transaction number, which never starts again from zero. All transactions
-    before ``settled`` had ended; 0 where nobody looked.
+    ``transaction`` is the server's latest transaction number, which never starts again from zero.
     """
 
     engine: str
@@ -48,7 +47,6 @@ class Server:
     system_identifier: str
     timeline: str
     transaction: int
-    settled: int = 0
 
 
 @dataclass(frozen=True)
@@ -298,7 +296,7 @@ class Database(Protocol):
     ) -> bool:
         """Delete the range that the rows span; tell whether exactly these rows, in these versions, went.
 
-        :param planned_on: the server as it was when the run was planned
+        :param planned_on: the server, as it was when the run was planned
         """
 
     def delete_carefully(

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _FUTILE_TRIES: Final = 5
 _LOCKED_AT_A_TIME: Final = 5_000
 _TOO_LONG_TRIES: Final = 2
+_CAREFUL_ROWS: Final = 20_000
+"""Looked up one by one, they are locked for longer than a range's."""
 
 
 class _NotIdentical(Exception):
@@ -115,13 +117,14 @@ def _go_row_by_row(work: Work, rows: Doomed, span: range) -> None:
 
 def _in_batch(work: Work, rows: Doomed, span: range, *, careful: bool) -> None:
     started = time.monotonic()
-    last = work.chunk.purged_through + work.batch_rows >= (work.chunk.archived_rows or 0)
+    size = min(work.batch_rows, _CAREFUL_ROWS) if careful else work.batch_rows
+    last = work.chunk.purged_through + size >= (work.chunk.archived_rows or 0)
     with work.transaction(last=last) as held:
         chunk = _locked_chunk(work)
         if chunk.purged_through not in span:  # a twin has come further than this object
             work.chunk = chunk
             return
-        end = min(chunk.purged_through + work.batch_rows, span.stop)
+        end = min(chunk.purged_through + size, span.stop)
         outcomes, keys = _delete(work, rows, range(chunk.purged_through, end), held, careful=careful)
         check_schema(work.site, work.session, work.run)
         batches = Batches(work.session)

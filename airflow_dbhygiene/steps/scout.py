@@ -26,8 +26,7 @@ class _Look:
 
     span: Span
     rows: int
-    begun: float
-    place: Future[Bound | None]
+    found: Future[tuple[Bound | None, float]]
 
 
 class Scout:
@@ -42,18 +41,19 @@ class Scout:
 
     def begin(self, span: Span, rows: int) -> None:
         """Begin to look for the place that so many of the span's stale rows lie before."""
-        self._ahead = _Look(span, rows, time.monotonic(), self._thread.submit(self._hop, span, rows))
+        self._ahead = _Look(span, rows, self._thread.submit(self._hop, span, rows))
 
     def place(self, span: Span, rows: int) -> tuple[Bound | None, int]:
         """Give the place that so many rows, or fewer, lie before, and how many; None when there are no more."""
         if self._ahead is None or not _answers(self._ahead, span, rows):
             self.begin(span, rows)
         assert self._ahead is not None  # noqa: S101 - just begun
-        return self._ahead.place.result(), self._ahead.rows
+        return self._ahead.found.result()[0], self._ahead.rows
 
-    def _hop(self, span: Span, rows: int) -> Bound | None:
+    def _hop(self, span: Span, rows: int) -> tuple[Bound | None, float]:
         with self._session.transaction(walking=True):
-            return self._site.database.hop(self._session, self._selection, span, rows)
+            place = self._site.database.hop(self._session, self._selection, span, rows)
+        return place, time.monotonic()
 
 
 @contextmanager
@@ -64,4 +64,6 @@ def scouting(site: Site, selection: Selection) -> Iterator[Scout]:
 
 
 def _answers(look: _Look, span: Span, rows: int) -> bool:
-    return look.span == span and look.rows <= rows and time.monotonic() - look.begun < _FRESH_SECONDS
+    if look.span != span or look.rows > rows:
+        return False
+    return time.monotonic() - look.found.result()[1] < _FRESH_SECONDS

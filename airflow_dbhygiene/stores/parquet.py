@@ -106,7 +106,7 @@ class ParquetStore:
 
             def grown(size: int) -> None:
                 if under_way is not None:
-                    with self._translated(""):
+                    with translated(self.url):  # and nothing waits for the store to be reached
                         under_way.grown(size)
 
             yield replace(

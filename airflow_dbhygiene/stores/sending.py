@@ -85,7 +85,7 @@ class Sending:
             self._ask("abort_multipart_upload", upload).result(_LAST_WORD_SECONDS)
 
     def _ask_for_upload(self) -> Future[dict[str, Any]]:
-        bucket, _, key = self._begin().partition("/")
+        bucket, key, _ = self._filesystem.split_path(self._begin())
         self._place = {"Bucket": bucket, "Key": key}
         return self._ask("create_multipart_upload", {}, **self._arguments)
 

@@ -233,6 +233,8 @@ class MySqlSession:
         """Give another connection, which lasts as long as this one."""
         if self._second is None:
             self._second = self._others.enter_context(self._connections.session())
+            # Where somebody waits to change the table, the first one, which he waits for, waits for this one.
+            self._second.execute("SET SESSION lock_wait_timeout = 1")
         return self._second
 
     def close_second(self) -> None:

@@ -34,7 +34,7 @@ def delete_stale(  # noqa: PLR0913 - the protocol's own parameters
         if last is None:
             return Discarded(0)
         deleted = session.change(_skipping_locked(session, selection, condition, 2 * rows))
-    return Discarded(deleted, skipped=deleted < rows and _stale_left(session, selection, span, last, held))
+    return Discarded(deleted, skipped=_stale_left(session, selection, span, last, held))
 
 
 def _stale_left(session: MySqlSession, selection: Selection, span: Span, last: Bound, held: str | None) -> bool:

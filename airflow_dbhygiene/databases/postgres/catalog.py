@@ -44,11 +44,11 @@ def server(session: PostgresSession) -> Server:
 
     :raises ReadOnlyServer: when it is a standby or read-only
     """
-    standby, read_only, system, timeline, transaction, settled = session.execute(catalog_sql.SERVER)[0]
+    standby, read_only, system, timeline, transaction = session.execute(catalog_sql.SERVER)[0]
     if standby or read_only == "on":
         what = "is a standby" if standby else "is read-only"
         raise ReadOnlyServer(f"the database server {what}: point the Airflow connection at the primary.")
-    return Server("postgresql", session.version, str(system), timeline, transaction, settled)
+    return Server("postgresql", session.version, str(system), timeline, transaction)
 
 
 def quoted(session: PostgresSession, table: TableName) -> str:

@@ -17,8 +17,7 @@ SELECT pg_catalog.pg_is_in_recovery(),
        (SELECT system_identifier FROM pg_catalog.pg_control_system()),
        CASE WHEN NOT pg_catalog.pg_is_in_recovery()
             THEN substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) END,
-       pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::bigint,
-       pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text::bigint
+       pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::bigint
 """
 
 TABLE: Final[LiteralString] = """

@@ -16,7 +16,7 @@ from airflow_dbhygiene.databases.postgres.cold_compare import lies
 from airflow_dbhygiene.databases.postgres.condition import table_sql
 from airflow_dbhygiene.databases.postgres.rows import exact, translating, value, written
 from airflow_dbhygiene.databases.postgres.session import translated
-from airflow_dbhygiene.databases.postgres.walk import within
+from airflow_dbhygiene.databases.postgres.walk import one_heap, within
 from airflow_dbhygiene.databases.protocol import VERSION_COLUMN
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class PostgresColdTables:
         session: PostgresSession, selection: Selection, span: Span, held: str | None, to: Copied, origin: Origin
     ) -> Copied:
         """Copy rows as they lie, which reads each page once; their ordinals follow that order."""
-        place = "ctid" if _one_heap(session, selection) else "NULL"
+        place = "ctid" if one_heap(session, selection) else "NULL"
         session.as_they_lie()
         rows = session.change(
             sql.SQL(
@@ -212,13 +212,6 @@ def _with_own(batch: pa.RecordBatch, number: int, place: int, moment: str, origi
         [pa.repeat(number, rows), ordinals, version, *same, *columns],
         names=[str(i) for i in range(len(cold.OWN) + len(columns))],
     )
-
-
-def _one_heap(session: PostgresSession, selection: Selection) -> bool:
-    """Tell whether the table has no partitions, so that a place in it belongs to one row."""
-    name = session.render(table_sql(selection.table))
-    kind = "SELECT relkind = 'r' FROM pg_catalog.pg_class WHERE oid = %s::pg_catalog.regclass"
-    return bool(session.execute(kind, (name,))[0][0])
 
 
 def _digested(column: Column) -> sql.Composed:

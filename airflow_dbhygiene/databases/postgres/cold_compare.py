@@ -27,12 +27,10 @@ def compared(session: PostgresSession, selection: Selection, copied: Copied) -> 
     """
     session.one_by_one()
     in_place = _in_place(session, selection, copied)
-    session.shared()
-    if in_place:
-        found = _compared(session, selection, copied, _PLACE)
-        if found == (copied.rows, copied.rows):
+    with session.shared():
+        if in_place and (found := _compared(session, selection, copied, _PLACE)) == (copied.rows, copied.rows):
             return found
-    return _compared(session, selection, copied, _keys(selection))
+        return _compared(session, selection, copied, _keys(selection))
 
 
 def delete(session: PostgresSession, selection: Selection, copied: Copied, held: str | None) -> int:

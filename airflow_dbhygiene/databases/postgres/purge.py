@@ -13,7 +13,7 @@ from psycopg import sql
 
 from airflow_dbhygiene.databases.postgres import keymap, pairs
 from airflow_dbhygiene.databases.postgres.rows import place_of, text_of
-from airflow_dbhygiene.databases.postgres.walk import between
+from airflow_dbhygiene.databases.postgres.walk import between, one_heap
 from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Outcomes
 
 if TYPE_CHECKING:
@@ -35,9 +35,10 @@ def delete(
 
     :param rows: the batch's archived keys and versions, in the order of the walk
     :param held: condition of the rows that a legal hold protects
-    :param planned_on: the server as it was when the run was planned
+    :param planned_on: the server, as it was when the run was planned
     """
-    archived = keymap.archived(selection, rows, planned_on.settled)
+    # Whoever attaches a partition brings rows of old transactions into the table.
+    archived = keymap.archived(selection, rows, planned_on.transaction) if one_heap(session, selection) else None
     with session.before_a_deadlock():
         if archived is not None:
             return session.change(_range(selection, rows, held, archived)) == rows.num_rows

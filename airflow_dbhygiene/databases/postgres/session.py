@@ -182,11 +182,15 @@ class PostgresSession:
 
     def one_by_one(self) -> None:
         """Look joined rows up one by one from here on: of rows just copied, or sent, no statistics tell."""
-        self.set(_ONE_BY_ONE)
+        self.set({**_ONE_BY_ONE, "max_parallel_workers_per_gather": 0})
 
-    def shared(self) -> None:
-        """Share each query's work from here on, between as many processes as the server allows for one."""
-        self.set(_SHARED)
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Share the work of each query inside between as many processes as the server allows for one."""
+        allowed = "SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'max_parallel_workers_per_gather'"
+        self.set({**_SHARED, "max_parallel_workers_per_gather": self.execute(allowed)[0][0]})
+        yield
+        self.set({"max_parallel_workers_per_gather": 0})
 
     def as_they_lie(self) -> None:
         """Read rows page by page from here on, and not in the order of the index that leads to them."""

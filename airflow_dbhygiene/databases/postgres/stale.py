@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 
 
 def delete_stale(  # noqa: PLR0913 - the protocol's own parameters
-    session: PostgresSession, selection: Selection, span: Span, rows: int, held: str | None, *, careful: bool
+    session: PostgresSession,
+    selection: Selection,
+    span: Span,
+    rows: int,  # noqa: ARG001 - MySQL's needs a LIMIT
+    held: str | None,
+    *,
+    careful: bool,
 ) -> Discarded:
     """Delete the span's stale rows that no hold protects.
 
@@ -31,7 +37,7 @@ def delete_stale(  # noqa: PLR0913 - the protocol's own parameters
     )
     if careful:
         deleted = session.change(statement)
-        return Discarded(deleted, skipped=deleted < rows and _stale_left(session, selection, span, held))
+        return Discarded(deleted, skipped=_stale_left(session, selection, span, held))
     with session.before_a_deadlock():
         return Discarded(session.change(statement))
 

@@ -57,6 +57,12 @@ def leads_to(session: PostgresSession, table: TableName, column: str) -> bool:
     return any(leads for (leads,) in session.execute(catalog_sql.LEADS_TO, values))
 
 
+def one_heap(session: PostgresSession, selection: Selection) -> bool:
+    """Tell whether the table has no partitions: a place in it belongs to one row, and no rows come but by writing."""
+    kind = "SELECT relkind = 'r' FROM pg_catalog.pg_class WHERE oid = %s::pg_catalog.regclass"
+    return bool(session.execute(kind, (session.render(table_sql(selection.table)),))[0][0])
+
+
 def explain(session: PostgresSession, statement: sql.Composable) -> dict[str, object]:
     """Give the planner's tree for a statement, without running it."""
     plan: dict[str, object] = session.execute(sql.SQL("EXPLAIN (FORMAT json) {}").format(statement))[0][0][0]["Plan"]
