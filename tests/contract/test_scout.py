@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from airflow_dbhygiene.databases.protocol import Span
-from airflow_dbhygiene.errors import DatabaseUnavailable
+from airflow_dbhygiene.errors import DatabaseUnavailable, RowsLocked
 from airflow_dbhygiene.policy import Discard, Pace
 from airflow_dbhygiene.steps.purge import purge
 from airflow_dbhygiene.steps.scout import Scout, scouting
+from tests.contract.test_discards import application
 from tests.job import STALE_EVENTS, Job
 
 
@@ -79,3 +80,26 @@ def test_rows_that_come_behind_the_scout_go_with_their_batch(events_job: Job) ->
     purged = sum(purge(site, ticket.run, ticket.chunk).purged for ticket in tickets)
     assert purged == 2 * STALE_EVENTS
     assert events_job.one("SELECT count(*) FROM events WHERE at < '2023-05-06 00:00'") == 0
+
+
+def test_a_late_row_does_not_stand_in_for_a_locked_one(events_job: Job) -> None:
+    """As many rows go as were counted, and still one is left: the chunk is not done before that has gone."""
+    pace = Pace(max_batch_rows=200, target_batch_seconds=60, max_pause_seconds=0.05)
+    (ticket, *_) = events_job.start(events_job.policy(archive=Discard(reason="test"), pace=pace))
+    site = events_job.site
+    delete = site.database.delete_stale
+    late = ["INSERT INTO events SELECT id + 100000, at, 'late' FROM (SELECT * FROM events WHERE id = 41) AS copied"]
+
+    def delete_after_one_came(*arguments: Any, **options: Any) -> Any:
+        if late:
+            events_job.execute(late.pop())
+        return delete(*arguments, **options)
+
+    site.database.delete_stale = delete_after_one_came  # type: ignore[method-assign]
+    with application(events_job) as execute:
+        execute("SELECT id FROM events WHERE id = 40 FOR UPDATE")
+        with pytest.raises(RowsLocked):
+            purge(site, ticket.run, ticket.chunk)
+        assert events_job.one("SELECT state FROM dbhygiene.chunk WHERE chunk = 1") == "purging"
+    assert purge(events_job.site, ticket.run, ticket.chunk).state == "purged"
+    assert events_job.one("SELECT count(*) FROM events WHERE id = 40") == 0
