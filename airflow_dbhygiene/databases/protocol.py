@@ -50,12 +50,18 @@ class Server:
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What the catalogue says of a table. ``row_estimate`` is None while the server has no idea."""
+class Shape:
+    """A table's name, columns and primary key: all that a condition needs to know of it."""
 
     name: TableName
     columns: tuple[Column, ...]
     key: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Facts(Shape):
+    """All that the catalogue says of a table. ``row_estimate`` is None while the server has no idea."""
+
     ddl: str
     fingerprint: str
     row_estimate: int | None
@@ -208,6 +214,9 @@ class Database(Protocol):
     def inspect(self, session: Any, policy: Policy, /) -> Facts:
         """Read the table's facts, refusals and warnings from the catalogue."""
 
+    def shape(self, session: Any, policy: Policy, /) -> Shape:
+        """Read the table's columns and key alone, as a sensor does again and again."""
+
     def fingerprint(self, session: Any, table: TableName, /) -> str:
         """Digest everything about the table's schema that a purge relies on; refuse a table that is not there."""
 
@@ -222,7 +231,7 @@ class Database(Protocol):
 
     # which rows
 
-    def predicate(self, session: Any, policy: Policy, facts: Facts, window: Window, /) -> str:
+    def predicate(self, session: Any, policy: Policy, table: Shape, window: Window, /) -> str:
         """Render the policy's stale rows within the window as one SQL condition."""
 
     def check_condition(self, session: Any, text: str, where: str, /) -> object:

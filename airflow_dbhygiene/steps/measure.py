@@ -13,7 +13,7 @@ from airflow_dbhygiene.steps.plan import leads_to_stale, without_held
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from airflow_dbhygiene.databases.protocol import Facts
+    from airflow_dbhygiene.databases.protocol import Shape
     from airflow_dbhygiene.policy import Expired, OlderThan, Policy
     from airflow_dbhygiene.policy.moments import Window
     from airflow_dbhygiene.steps.site import Site
@@ -96,19 +96,19 @@ def measure(site: Site, policy: Policy, window: Window, limits: Mapping[str, flo
 
 def _stale(site: Site, session: Any, policy: Policy, window: Window, limits: Mapping[str, float]) -> dict[str, float]:
     database = site.database
-    facts = database.inspect(session, policy)
-    bare = database.predicate(session, policy, facts, window)
-    if not policy.guard.allow_full_scan and not leads_to_stale(database, session, policy, facts):
-        _refuse_full_scan(site, policy, facts)
+    table = database.shape(session, policy)
+    bare = database.predicate(session, policy, table, window)
+    if not policy.guard.allow_full_scan and not leads_to_stale(database, session, policy):
+        _refuse_full_scan(site, policy, table)
     predicate = without_held(database, session, policy, bare)
     found: dict[str, float] = {}
     with session.transaction(walking=True, statement_seconds=_MOST_SECONDS):
         if "stale_rows" in limits:
             most = math.ceil(limits["stale_rows"])
-            found["stale_rows"] = float(database.count_up_to(session, facts.name, predicate, most))
+            found["stale_rows"] = float(database.count_up_to(session, table.name, predicate, most))
         if "oldest_age_seconds" in limits:
             stale = _age(policy)
-            found["oldest_age_seconds"] = database.oldest_age_seconds(session, facts.name, stale, predicate) or 0.0
+            found["oldest_age_seconds"] = database.oldest_age_seconds(session, table.name, stale, predicate) or 0.0
     return found
 
 
@@ -119,12 +119,12 @@ def _age(policy: Policy) -> OlderThan | Expired:
     return policy.stale
 
 
-def _refuse_full_scan(site: Site, policy: Policy, facts: Facts) -> NoReturn:
+def _refuse_full_scan(site: Site, policy: Policy, table: Shape) -> NoReturn:
     """A count that stops at its limit is cheap only where an index leads to the stale rows."""
     aged = not isinstance(policy.stale, Matching)
-    columns = (_age(policy).column, *facts.key) if aged else ("a column of the condition",)
+    columns = (_age(policy).column, *table.key) if aged else ("a column of the condition",)
     fault = (
-        f"counting stale rows would read the whole table each time: {site.database.index_advice(facts.name, columns)}, "
+        f"counting stale rows would read the whole table each time: {site.database.index_advice(table.name, columns)}, "
         f"measure disk_bytes instead, or set guard.allow_full_scan."
     )
-    raise PlanRefused(str(facts.name), (fault,))
+    raise PlanRefused(str(table.name), (fault,))

@@ -259,17 +259,17 @@ def _refuse_unled(site: Site, session: Any, policy: Policy, facts: Facts) -> Non
     """Refuse to look for rows of an age all over the table, before the count begins with that."""
     if isinstance(policy.stale, Matching) or policy.guard.allow_full_scan:
         return
-    if not leads_to_stale(site.database, session, policy, facts):
+    if not leads_to_stale(site.database, session, policy):
         advice = site.database.index_advice(facts.name, (policy.stale.column, *facts.key))
         found = f"no index leads with {policy.stale.column}: to find its stale rows each step would read all others"
         raise PlanRefused(str(facts.name), (f"{found}. {advice}, or set guard.allow_full_scan.",))
 
 
-def leads_to_stale(database: Database, session: Any, policy: Policy, facts: Facts) -> bool:
+def leads_to_stale(database: Database, session: Any, policy: Policy) -> bool:
     """Tell whether an index leads to the rows that are old enough."""
     if isinstance(policy.stale, Matching):
         return False
-    return database.leads_to(session, facts.name, policy.stale.column)
+    return database.leads_to(session, policy.table_name, policy.stale.column)
 
 
 def _run(draft: _Draft, window: Window, origin: dict[str, str], frozen: dict[str, Any]) -> Run:

@@ -18,7 +18,7 @@ from airflow_dbhygiene.stores.failures import s3_code, translated
 from airflow_dbhygiene.stores.folder import unfinished_of, write_durably
 from airflow_dbhygiene.stores.parquet_file import ParquetObject, sha256_of, write_parquet
 from airflow_dbhygiene.stores.protocol import Spooled
-from airflow_dbhygiene.stores.s3 import S3Protection, reaching
+from airflow_dbhygiene.stores.s3 import S3Protection, forget_uploads, reaching
 from airflow_dbhygiene.stores.scratch import scratch_file
 from airflow_dbhygiene.stores.sending import PART_BYTES, PARTS_AT_ONCE, Sending, sending
 
@@ -88,7 +88,7 @@ class ParquetStore:
         with self._translated(name), contextlib.suppress(FileNotFoundError):  # a twin's probe may have removed it
             if self._filesystem.cat_file(self._path(name)) != b"probe":
                 raise ArchiveDamaged(f"{self.url} does not give back what was written to it.")
-        self.discard(name)
+            self._remove(name)
 
     @contextmanager
     def spool(
@@ -193,9 +193,14 @@ class ParquetStore:
     def discard(self, name: str) -> None:
         """Remove an object, and what killed uploads left of it; one that is not there is no error."""
         with self._translated(name):
-            for path in (self._path(name), *(unfinished_of(Path(self._path(name))) if self._local else ())):
-                with contextlib.suppress(FileNotFoundError):
-                    self._filesystem.rm_file(str(path))
+            self._remove(name)
+            if "s3" in _protocols(self._filesystem):
+                forget_uploads(self._filesystem, self._path(name))
+
+    def _remove(self, name: str) -> None:
+        for path in (self._path(name), *(unfinished_of(Path(self._path(name))) if self._local else ())):
+            with contextlib.suppress(FileNotFoundError):
+                self._filesystem.rm_file(str(path))
 
     def _got(self, path: Path, name: str, sha256: str, size: int) -> str | None:
         """Bring an object to a path, and say what is wrong with it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -30,6 +31,10 @@ _GROUP_ROWS: Final = 50_000
 _GROUP_BYTES: Final = 32 * 2**20
 _SLICE_BYTES: Final = 32 * 2**20
 _SAMPLE_ROWS: Final = 5_000
+
+if "ARROW_DEFAULT_MEMORY_POOL" not in os.environ:
+    # The pool of Arrow's own choice keeps 50 to 80 MB more of the same rows, and is no faster.
+    pa.set_memory_pool(pa.system_memory_pool())
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from airflow_dbhygiene.stores.failures import s3_code
 if TYPE_CHECKING:
     from airflow_dbhygiene.policy.archive import Encryption, ObjectLock
 
+_NOT_FOR_US: Final = frozenset({"AccessDenied", "MethodNotAllowed", "NotImplemented", "NoSuchUpload"})
 _NO_LOCK: Final = frozenset({"ObjectLockConfigurationNotFoundError", "NoSuchObjectLockConfiguration", "InvalidRequest"})
 
 
@@ -23,6 +24,22 @@ def reaching(filesystem: Any) -> Callable[[], object]:
     """
     begin = getattr(filesystem, "set_session", None)
     return asyncio.run_coroutine_threadsafe(begin(), filesystem.loop).exception if begin else lambda: None
+
+
+def forget_uploads(filesystem: Any, path: str) -> None:
+    """Let S3 forget uploads in parts of an object that nobody completed: nobody sees them, and everybody pays.
+
+    Where that is refused, or S3's like do not know how, they are left to the bucket's lifecycle rule.
+    """
+    bucket, key, _ = filesystem.split_path(path)
+    try:
+        found = filesystem.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=key).get("Uploads", ())
+        for upload in found:
+            if upload["Key"] == key:
+                filesystem.call_s3("abort_multipart_upload", Bucket=bucket, Key=key, UploadId=upload["UploadId"])
+    except OSError as error:
+        if s3_code(error) not in _NOT_FOR_US:
+            raise
 
 
 class S3Protection:

@@ -10,6 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from botocore.exceptions import ClientError
+from s3fs.errors import translate_boto_error
 
 from airflow_dbhygiene.errors import PrivilegeMissing
 from tests.contract.test_stores import Place, bucket, s3_store
@@ -112,6 +114,33 @@ def test_an_object_that_nobody_uploads_is_given_up(s3: S3Server, prefix: str, pl
     with place.store.spool(rows(), SCHEMA, {}, lambda: NAME):
         pass
     assert (place.names(), under_way(s3, prefix)) == ([], [])
+
+
+def test_what_killed_workers_sent_is_forgotten_with_the_object(s3: S3Server, prefix: str, place: Place) -> None:
+    """And nothing of objects beside it, whose names begin alike."""
+    client: Any = s3.client()
+    for name in (NAME, f"{NAME}.other", NAME):
+        client.create_multipart_upload(Bucket=s3.bucket, Key=f"{prefix}/{name}")
+    place.store.discard(NAME)
+    assert under_way(s3, prefix) == [f"{prefix}/{NAME}.other"]
+
+
+@pytest.mark.parametrize("code", ["AccessDenied", "NotImplemented"])
+def test_parts_that_nobody_may_list_are_left(place: Place, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    """To the bucket's lifecycle rule: the object itself is gone."""
+    place.write(NAME, b"lost")
+    monkeypatch.setattr(place.store._filesystem, "call_s3", refusing(code))
+    place.store.discard(NAME)
+    assert place.names() == []
+
+
+def refusing(code: str) -> Any:
+    """Answer as an S3 does that refuses."""
+
+    def call(operation: str, **_: Any) -> None:
+        raise translate_boto_error(ClientError({"Error": {"Code": code}}, operation))
+
+    return call
 
 
 def test_what_s3_refuses_is_told_while_rows_still_come(s3: S3Server, prefix: str) -> None:

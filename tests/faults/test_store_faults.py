@@ -8,10 +8,12 @@ from __future__ import annotations
 import base64
 import os
 import secrets
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -32,6 +34,7 @@ from airflow_dbhygiene.errors import (
 from airflow_dbhygiene.steps.verify_archive import verify_archive, verify_store
 from airflow_dbhygiene.stores import sending
 from airflow_dbhygiene.stores.failures import S3_CODES
+from tests.contract.test_sending import under_way
 from tests.faults.share import NOTE, chosen
 from tests.faults.stage import (
     REST,
@@ -204,6 +207,42 @@ def test_any_request_of_an_upload_in_parts_may_fail(
             faults += [f"{point}: {fault}" for fault in _disturb(stage, ways.proxy, "archive 1", point, end)]
     postgres.drop_database("in_parts")
     assert not faults, f"{len(faults)} faults ({NOTE}):\n" + "\n".join(each[:1500] for each in faults[:20])
+
+
+def test_the_report_removes_the_parts_that_a_killed_worker_sent(
+    postgres: PostgresServer, s3: S3Server, ways: Ways, tmp_path: Path, noisy: str
+) -> None:
+    """Two had gone up, and are no object that anyone would see; the retry is another attempt."""
+    stage = ways.place(Stage(drop_and_copy(postgres, "in_parts", noisy), tmp_path))
+    keys = keys_of(stage)
+    keys_of_s3 = {"key": s3.access_key, "secret": s3.secret_key, "endpoint_url": s3.endpoint_url}
+    order = (stage.dsn, tmp_path, stage.root, keys_of_s3)
+    worker = get_context("spawn").Process(target=_archive_until_killed, args=order)
+    worker.start()
+    worker.join()
+    assert worker.exitcode == -signal.SIGKILL
+    stage.perform(*STEPS[1:-1])
+    assert len(under_way(s3, stage.root.partition("/")[2])) == 1
+    stage.perform("report")
+    assert under_way(s3, stage.root.partition("/")[2]) == []
+    assert_every_row_is_accounted_for(stage, keys)
+    postgres.drop_database("in_parts")
+
+
+def _archive_until_killed(dsn: str, folder: Path, root: str, keys: dict[str, Any]) -> None:
+    """Archive a chunk, and die as soon as S3 has acknowledged two parts."""
+    send = sending.Sending._send
+
+    def send_and_die(self: sending.Sending, *arguments: Any) -> None:
+        send(self, *arguments)
+        if len(self._parts) > 1:
+            for part in self._parts:
+                part.result()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sending.Sending._send, sending.PART_BYTES = send_and_die, 5 * 2**20  # type: ignore[method-assign, misc]
+    stage = Stage(dsn, folder, filesystem=s3fs.S3FileSystem(**keys), prefix=root)
+    stage.perform("archive 1")
 
 
 @pytest.fixture

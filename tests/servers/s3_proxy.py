@@ -272,7 +272,7 @@ def operation_of(method: str, target: str) -> str:
     _, _, key = parts.path.lstrip("/").partition("/")
     asked = parse_qs(parts.query, keep_blank_values=True)
     if "uploads" in asked or "uploadId" in asked:
-        kinds = {"PUT": "UploadPart", "DELETE": "AbortMultipartUpload"}
+        kinds = {"PUT": "UploadPart", "DELETE": "AbortMultipartUpload", "GET": "ListMultipartUploads"}
         return kinds.get(method) or ("CreateMultipartUpload" if "uploads" in asked else "CompleteMultipartUpload")
     if method == "GET" and not key:
         return "ListObjectsV2" if "list-type" in asked else "GetBucket"

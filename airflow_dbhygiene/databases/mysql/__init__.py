@@ -48,6 +48,7 @@ class MySqlDatabase:
     engine = "mysql"
     server = staticmethod(catalog.server)
     inspect = staticmethod(catalog.inspect)
+    shape = staticmethod(catalog.shape)
     fingerprint = staticmethod(catalog.fingerprint)
     ddl = staticmethod(catalog.ddl)
     predicate = staticmethod(condition.predicate)

@@ -20,7 +20,7 @@ from airflow_dbhygiene.databases.mysql.types import (
     kind_of,
 )
 from airflow_dbhygiene.databases.mysql.writing import listed, spelled
-from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Column, Facts, Server
+from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Column, Facts, Server, Shape
 from airflow_dbhygiene.errors import NotFound, ReadOnlyServer
 from airflow_dbhygiene.policy.archive import ColdTable
 from airflow_dbhygiene.policy.names import TableName
@@ -106,8 +106,7 @@ def inspect(session: MySqlSession, policy: Policy) -> Facts:
     table = table_row(session, name)
     privileges.check(session, policy)
     columns, lossy = _columns(session, policy)
-    indexes = indexes_of(session, name)
-    key = next((index for index in indexes if index.name == "PRIMARY"), None)
+    key = _key(session, name)
     refusals = (*_refusals(session, policy, table, columns, key), *lossy)
     return Facts(
         name=name,
@@ -120,6 +119,19 @@ def inspect(session: MySqlSession, policy: Policy) -> Facts:
         refusals=refusals,
         warnings=tuple(_warnings(session)),
     )
+
+
+def shape(session: MySqlSession, policy: Policy) -> Shape:
+    """Read the table's columns and key alone.
+
+    :raises NotFound: when there is no such table
+    :raises PrivilegeMissing: when the user may not see all that hangs on it; the message holds the GRANT
+    """
+    name = policy.table_name
+    table_row(session, name)
+    privileges.check(session, policy)
+    key = _key(session, name)
+    return Shape(name, _columns(session, policy)[0], key.columns if key else ())
 
 
 def ddl(session: MySqlSession, table: TableName) -> str:
@@ -140,6 +152,10 @@ def indexes_of(session: MySqlSession, table: TableName) -> tuple[Index, ...]:
         for name, group in groupby(rows, key=lambda row: str(row[0]))
         for parts in [list(group)]
     )
+
+
+def _key(session: MySqlSession, table: TableName) -> Index | None:
+    return next((index for index in indexes_of(session, table) if index.name == "PRIMARY"), None)
 
 
 def foreign_keys(session: MySqlSession, table: TableName) -> tuple[ForeignKey, ...]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pendulum import DateTime
 
     from airflow_dbhygiene.databases.mysql.session import MySqlSession
-    from airflow_dbhygiene.databases.protocol import Column, Facts, Selection
+    from airflow_dbhygiene.databases.protocol import Column, Selection, Shape
     from airflow_dbhygiene.policy.model import Policy
     from airflow_dbhygiene.policy.moments import Window
     from airflow_dbhygiene.policy.names import TableName
@@ -38,14 +38,14 @@ _VOLATILE: Final = frozenset(
 )
 
 
-def predicate(session: MySqlSession, policy: Policy, facts: Facts, window: Window) -> str:
+def predicate(session: MySqlSession, policy: Policy, table: Shape, window: Window) -> str:
     """Render the stale rows within the window as one SQL condition that any later statement can hold.
 
     :raises PolicyInvalid: when the policy's own SQL is not one boolean expression
     :raises NotFound: when the age column does not exist
     """
-    text = "\n  AND ".join(f"({part})" for part in _conditions(session, policy, facts, window))
-    try_condition(session, facts.name, text, f"policy {policy.name!r}")
+    text = "\n  AND ".join(f"({part})" for part in _conditions(session, policy, table, window))
+    try_condition(session, table.name, text, f"policy {policy.name!r}")
     return text
 
 
@@ -82,22 +82,22 @@ def _stored(session: MySqlSession, functions: frozenset[str]) -> list[str]:
     return [str(row[0]) for row in session.execute(statement, tuple(sorted(functions)))]
 
 
-def _conditions(session: MySqlSession, policy: Policy, facts: Facts, window: Window) -> Iterator[str]:
+def _conditions(session: MySqlSession, policy: Policy, table: Shape, window: Window) -> Iterator[str]:
     stale = policy.stale
     if not isinstance(stale, Matching):
-        yield from _aged(stale, facts, window)
+        yield from _aged(stale, table, window)
     if stale.where is not None:
         yield checked(session, stale.where, f"stale.where of policy {policy.name!r}")
     if policy.children == "skip":
-        for foreign_key in catalog.foreign_keys(session, facts.name):
-            yield _childless(facts.name, foreign_key)
+        for foreign_key in catalog.foreign_keys(session, table.name):
+            yield _childless(table.name, foreign_key)
 
 
-def _aged(stale: OlderThan | Expired, facts: Facts, window: Window) -> Iterator[str]:
-    column = next((column for column in facts.columns if column.name == stale.column), None)
+def _aged(stale: OlderThan | Expired, table: Shape, window: Window) -> Iterator[str]:
+    column = next((column for column in table.columns if column.name == stale.column), None)
     if column is None:
-        known = ", ".join(column.name for column in facts.columns)
-        raise NotFound(f"stale.column {stale.column!r} is not a column of {facts.name}; its columns are {known}.")
+        known = ", ".join(column.name for column in table.columns)
+        raise NotFound(f"stale.column {stale.column!r} is not a column of {table.name}; its columns are {known}.")
     name = quoted(column.name)
     assert window.cutoff is not None  # noqa: S101 - a window has one for every policy with an age
     yield f"{name} < {_moment(stale, column, window.cutoff)}"

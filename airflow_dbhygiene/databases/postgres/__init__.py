@@ -45,6 +45,7 @@ class PostgresDatabase:
     engine = "postgresql"
     server = staticmethod(catalog.server)
     inspect = staticmethod(catalog.inspect)
+    shape = staticmethod(catalog.shape)
     fingerprint = staticmethod(catalog.fingerprint)
     ddl = staticmethod(catalog.ddl)
     predicate = staticmethod(condition.predicate)

@@ -10,7 +10,7 @@ from psycopg import sql
 
 from airflow_dbhygiene.databases.postgres import catalog_sql, repack
 from airflow_dbhygiene.databases.postgres.types import TypeFact, form_of
-from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Column, Facts, Server
+from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Column, Facts, Server, Shape
 from airflow_dbhygiene.errors import NotFound, ReadOnlyServer
 from airflow_dbhygiene.policy.archive import ColdTable
 
@@ -91,17 +91,26 @@ def inspect(session: PostgresSession, policy: Policy) -> Facts:
     return Facts(name=name, refusals=refusals, warnings=warnings, **facts)
 
 
+def shape(session: PostgresSession, policy: Policy) -> Shape:
+    """Read the table's columns and key alone.
+
+    :raises NotFound: when there is no such table
+    """
+    with session.transaction(search_path="pg_catalog"):
+        oid = _oid(session, policy.table_name)
+        return Shape(policy.table_name, _columns(session, oid, policy)[0], _key(session, oid))
+
+
 def ddl(session: PostgresSession, table: TableName) -> str:
     """Write the table's columns and key as SQL, a line for each."""
     with session.transaction(search_path="pg_catalog"):
-        oid = table_row(session, table)["oid"]
+        oid = _oid(session, table)
         return _ddl(session, table, oid, _key(session, oid))
 
 
 def foreign_keys(session: PostgresSession, table: TableName) -> tuple[ForeignKey, ...]:
     """Give the foreign keys of any table that point at ours."""
-    oid = table_row(session, table)["oid"]
-    rows = session.execute(catalog_sql.FOREIGN_KEYS, {"oid": oid})
+    rows = session.execute(catalog_sql.FOREIGN_KEYS, {"oid": _oid(session, table)})
     return tuple(ForeignKey(n, c, tuple(cc), tuple(oc), *rest) for n, c, cc, oc, *rest in rows)
 
 
@@ -115,6 +124,13 @@ def table_row(session: PostgresSession, name: TableName) -> dict[str, Any]:
         raise _not_found(name)
     fields = "oid kind persistence heap row_security tuples row_estimate table_bytes encoding all_leaves_heap".split()
     return dict(zip(fields, rows[0], strict=True))
+
+
+def _oid(session: PostgresSession, name: TableName) -> int:
+    rows = session.execute(catalog_sql.OID, {"schema": name.schema, "table": name.table})
+    if not rows:
+        raise _not_found(name)
+    return int(rows[0][0])
 
 
 def _not_found(name: TableName) -> NotFound:

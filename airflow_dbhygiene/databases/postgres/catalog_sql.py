@@ -20,6 +20,12 @@ SELECT pg_catalog.pg_is_in_recovery(),
        pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::bigint
 """
 
+OID: Final[LiteralString] = """
+SELECT c.oid
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %(schema)s AND c.relname = %(table)s AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+"""
+
 TABLE: Final[LiteralString] = """
 WITH RECURSIVE root AS (
     SELECT c.*, a.amname

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pendulum import DateTime
 
     from airflow_dbhygiene.databases.postgres.session import PostgresSession
-    from airflow_dbhygiene.databases.protocol import Column, Facts, Selection
+    from airflow_dbhygiene.databases.protocol import Column, Selection, Shape
     from airflow_dbhygiene.policy.model import Policy
     from airflow_dbhygiene.policy.moments import Window
     from airflow_dbhygiene.policy.names import TableName
@@ -30,16 +30,16 @@ _INTEGERS = ("smallint", "integer", "bigint")
 _EPOCH = {"s": 1, "ms": 1000}
 
 
-def predicate(session: PostgresSession, policy: Policy, facts: Facts, window: Window) -> str:
+def predicate(session: PostgresSession, policy: Policy, table: Shape, window: Window) -> str:
     """Render the stale rows within the window as one SQL condition that any later statement can hold.
 
     :raises PolicyInvalid: when the policy's own SQL is not one boolean expression
     :raises NotFound: when the age column does not exist
     """
-    parts = [sql.SQL("({})").format(part) for part in _conditions(session, policy, facts, window)]
+    parts = [sql.SQL("({})").format(part) for part in _conditions(session, policy, table, window)]
     text = session.render(sql.SQL("\n  AND ").join(parts))
     tried = explain_condition if policy.stale.where is None else try_condition
-    tried(session, facts.name, text, f"policy {policy.name!r}")
+    tried(session, table.name, text, f"policy {policy.name!r}")
     return text
 
 
@@ -53,15 +53,15 @@ def referenced(session: PostgresSession, selection: Selection) -> Iterator[str]:
             yield f"rows of {foreign_key.child} point at stale rows through foreign key {foreign_key.name}"
 
 
-def _conditions(session: PostgresSession, policy: Policy, facts: Facts, window: Window) -> Iterator[sql.Composable]:
+def _conditions(session: PostgresSession, policy: Policy, table: Shape, window: Window) -> Iterator[sql.Composable]:
     stale = policy.stale
     if not isinstance(stale, Matching):
-        yield from _aged(stale, facts, window)
+        yield from _aged(stale, table, window)
     if stale.where is not None:
         yield checked(session, stale.where, f"stale.where of policy {policy.name!r}")
     if policy.children == "skip":
-        for foreign_key in catalog.foreign_keys(session, facts.name):
-            yield _childless(facts.name, foreign_key)
+        for foreign_key in catalog.foreign_keys(session, table.name):
+            yield _childless(table.name, foreign_key)
 
 
 def checked(session: PostgresSession, text: str, where: str) -> sql.SQL:
@@ -81,11 +81,11 @@ def checked(session: PostgresSession, text: str, where: str) -> sql.SQL:
     return sql.SQL(f"\n{text}\n")
 
 
-def _aged(stale: OlderThan | Expired, facts: Facts, window: Window) -> Iterator[sql.Composed]:
-    column = next((column for column in facts.columns if column.name == stale.column), None)
+def _aged(stale: OlderThan | Expired, table: Shape, window: Window) -> Iterator[sql.Composed]:
+    column = next((column for column in table.columns if column.name == stale.column), None)
     if column is None:
-        known = ", ".join(column.name for column in facts.columns)
-        raise NotFound(f"stale.column {stale.column!r} is not a column of {facts.name}; its columns are {known}.")
+        known = ", ".join(column.name for column in table.columns)
+        raise NotFound(f"stale.column {stale.column!r} is not a column of {table.name}; its columns are {known}.")
     name = sql.Identifier(column.name)
     assert window.cutoff is not None  # noqa: S101 - a window has one for every policy with an age
     yield sql.SQL("{} < {}").format(name, _moment(stale, column, window.cutoff))
