@@ -30,6 +30,14 @@ class Objects:
             (chunk.run_id, chunk.chunk, nonce, part, name),
         )
 
+    def withdraw(self, chunk: Chunk, nonce: str, part: int) -> None:
+        """Forget an intent: there are no rows for that object."""
+        self._session.execute(
+            "DELETE FROM dbhygiene.object WHERE run_id = %s AND chunk = %s AND nonce = %s AND part = %s"
+            " AND state = 'intended'",
+            (chunk.run_id, chunk.chunk, nonce, part),
+        )
+
     def receive(self, receipt: ObjectReceipt) -> bool:
         """Record what was uploaded; False when a report has discarded the attempt meanwhile."""
         received = self._session.change(
