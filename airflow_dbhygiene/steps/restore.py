@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 
 from airflow_dbhygiene.databases.protocol import Restored
-from airflow_dbhygiene.errors import IllegalMove, NotFound, RowsReferenced, StatementFailed
+from airflow_dbhygiene.errors import IllegalMove, NotFound, PrivilegeMissing, RowsReferenced, StatementFailed
 from airflow_dbhygiene.ledger import Chunk, Ledger, ObjectReceipt, Run, migrate
 from airflow_dbhygiene.ledger.batches import Batches
 from airflow_dbhygiene.ledger.erasures import Erasures
@@ -127,6 +127,9 @@ def _rehearse(job: _Job) -> None:
                 raise
             fix = "it is asked of archived rows, so name columns alone, without their table"
             raise type(error)(f"where: {fix}: {error}") from error
+        except PrivilegeMissing as error:
+            fix = f"to put rows back the role needs SELECT and INSERT on {job.target}: GRANT SELECT, INSERT ON"
+            raise PrivilegeMissing(f"{error}: {fix} {job.target} TO …;") from error
         job.session.rollback()
 
 
