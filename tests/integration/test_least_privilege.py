@@ -73,7 +73,7 @@ def test_a_reclaim_that_the_server_would_skip_is_refused(job: Job, action: str) 
     """PostgreSQL only warns: the task would be green, and the table would grow. So the plan says it beforehand."""
     move(job)
     role = make_role(job, *GRANTS.values(), ledger=True)
-    with pytest.raises(PlanRefused, match=f"may not {action} it, which only its owner may: set the .* reclaim to 'none'"):
+    with pytest.raises(PlanRefused, match=f"may not {action} it, which only its owner may: set .* reclaim to 'none'"):
         role.start(role.policy(table="shop.events", reclaim=action))
 
 
