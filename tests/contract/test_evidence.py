@@ -298,7 +298,9 @@ def test_a_run_that_can_never_end_does_not_stand_against_erasure(events_job: Job
     ticket, *_ = events_job.start(policy)
     archive(events_job.site, ticket.run, ticket.chunk)
     wish = ErasureWish("events", (("5",), ("1900",)), "request 17", "dpo")
-    with pytest.raises(IllegalMove, match=r"is not purged\. Finish the run first"):
+    with pytest.raises(
+        IllegalMove, match=r"is not purged\. Finish the run first: clear the failed tasks of its DAG run \(tests, one\)"
+    ):
         erase(events_job.site, wish)
     events_job.execute("ALTER TABLE events ADD COLUMN more int")
     assert erase(events_job.site, wish) == Erased(2)
