@@ -69,6 +69,10 @@ class Objects:
         )
         return tuple(ObjectReceipt(*row) for row in rows)
 
+    def any_of(self, run_id: str) -> bool:
+        """Tell whether a run has begun to archive anything: intents come before the rows are read."""
+        return bool(self._session.execute("SELECT 1 FROM dbhygiene.object WHERE run_id = %s LIMIT 1", (run_id,)))
+
     def losing(self, run_id: str) -> list[tuple[int, str, int, str]]:
         """Give chunk, nonce, part and name of objects that did not win their chunk, and are not discarded yet."""
         return list(
