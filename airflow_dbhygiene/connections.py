@@ -77,7 +77,10 @@ def open_store(archive: Parquet) -> Store:
     from airflow_dbhygiene.stores.parquet import ParquetStore  # noqa: PLC0415
     from airflow_dbhygiene.stores.s3 import S3Protection  # noqa: PLC0415
 
-    path = ObjectStoragePath(archive.url)
+    try:
+        path = ObjectStoragePath(archive.url)
+    except ValueError as error:
+        raise PolicyInvalid(f"archive.url {archive.url!r}: {error}. Write 's3://…' or 'file:///…'.") from error
     if path.conn_id:
         _connection(path.conn_id)  # else the amazon provider would quietly use the machine's own credentials
     try:

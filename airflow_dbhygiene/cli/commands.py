@@ -13,6 +13,7 @@ from airflow.utils.cli import suppress_logs_and_warning
 
 from airflow_dbhygiene.cli.telling import errors_told, show, tell
 from airflow_dbhygiene.connections import open_site
+from airflow_dbhygiene.errors import PolicyInvalid
 from airflow_dbhygiene.operators.moments import parse_moment
 from airflow_dbhygiene.steps.erase import ErasureWish
 from airflow_dbhygiene.steps.erase import erase as erase_rows
@@ -103,7 +104,10 @@ def runs(args: Namespace, site: Site) -> Iterable[dict[str, Any]]:
 def _lines(place: str | None) -> Sequence[str]:
     if place is None:
         return ()
-    return (sys.stdin.read() if place == "-" else Path(place).read_text(encoding="utf-8")).splitlines()
+    try:
+        return (sys.stdin.read() if place == "-" else Path(place).read_text(encoding="utf-8")).splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise PolicyInvalid(f"--keys-from {place!r} cannot be read: {error}.") from None
 
 
 def _who(args: Namespace) -> str:

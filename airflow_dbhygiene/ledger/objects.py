@@ -30,6 +30,14 @@ class Objects:
             (chunk.run_id, chunk.chunk, nonce, part, name),
         )
 
+    def withdraw(self, chunk: Chunk, nonce: str, part: int) -> None:
+        """Forget an intent: there are no rows for that object."""
+        self._session.execute(
+            "DELETE FROM dbhygiene.object WHERE run_id = %s AND chunk = %s AND nonce = %s AND part = %s"
+            " AND state = 'intended'",
+            (chunk.run_id, chunk.chunk, nonce, part),
+        )
+
     def receive(self, receipt: ObjectReceipt) -> bool:
         """Record what was uploaded; False when a report has discarded the attempt meanwhile."""
         received = self._session.change(
@@ -60,6 +68,10 @@ class Objects:
             (chunk.run_id, chunk.chunk, chunk.nonce),
         )
         return tuple(ObjectReceipt(*row) for row in rows)
+
+    def any_of(self, run_id: str) -> bool:
+        """Tell whether a run has begun to archive anything: intents come before the rows are read."""
+        return bool(self._session.execute("SELECT 1 FROM dbhygiene.object WHERE run_id = %s LIMIT 1", (run_id,)))
 
     def losing(self, run_id: str) -> list[tuple[int, str, int, str]]:
         """Give chunk, nonce, part and name of objects that did not win their chunk, and are not discarded yet."""

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, PositiveInt, Tag, model_validator
 
-from airflow_dbhygiene.policy.fields import Name, Part, Place
+from airflow_dbhygiene.policy.fields import UNKNOWN_KIND, Name, Part, Place, Url
 from airflow_dbhygiene.policy.names import TableName, parse_place
 
 
@@ -36,7 +36,7 @@ class Parquet(Part):
     """
 
     kind: Literal["parquet"] = "parquet"
-    url: str = Field(pattern=r"^[a-z0-9]+://", description="where objects go: scheme://connection@bucket/prefix")
+    url: Url = Field(description="where objects go: scheme://connection@bucket/prefix")
     object_bytes: PositiveInt = Field(128 * 2**20, description="about how many bytes of rows one object holds")
     compression_level: int = Field(1, ge=1, le=22, description="zstd's level: 1 is fast, 22 is small")
     as_text: tuple[str, ...] = Field((), description="columns to keep in the server's own text form")
@@ -112,8 +112,6 @@ class Discard(Part):
         return ()
 
 
-UNKNOWN_KIND = "unknown_kind"
-ARCHIVE_KINDS = ("parquet", "cold_table", "discard")
 _FIELD_OF_KIND = {"url": "parquet", "table": "cold_table", "reason": "discard"}
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from contextvars import ContextVar
+from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from airflow_dbhygiene.errors import PolicyInvalid
 from airflow_dbhygiene.policy.keep import parse_keep
@@ -24,6 +25,12 @@ def _check_table(text: str) -> str:
 def _check_place(text: str) -> str:
     conn_id, table = parse_place(text)
     return f"{conn_id}@{table}" if conn_id else str(table)
+
+
+def _check_url(url: str) -> str:
+    if not re.match(r"[a-z0-9]+://", url):
+        raise PolicyInvalid(f"url {url!r} names no store. Write 's3://connection@bucket/prefix' or 'file:///folder'.")
+    return url
 
 
 def _check_zone(name: str) -> str:
@@ -61,13 +68,56 @@ Keep = Annotated[str, AfterValidator(_policy_error(_check_keep))]
 Zone = Annotated[str, AfterValidator(_policy_error(_check_zone))]
 Table = Annotated[str, AfterValidator(_policy_error(_check_table))]
 Place = Annotated[str, AfterValidator(_policy_error(_check_place))]
+Url = Annotated[str, AfterValidator(_policy_error(_check_url)), Field(json_schema_extra={"pattern": "^[a-z0-9]+://"})]
 Hours = Annotated[str, AfterValidator(_policy_error(_check_hours))]
 Name = Annotated[str, Field(min_length=1)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 PositiveSeconds = Annotated[float, Field(gt=0)]
 
 
+UNKNOWN_KIND: Final = "unknown_kind"
+ARCHIVE_KINDS: Final = ("parquet", "cold_table", "discard")
+
+_within: ContextVar[bool] = ContextVar("_within", default=False)
+"""Whether a part is being made for another one, which collects its faults."""
+
+
 class Part(BaseModel):
     """Frozen, and strict about what it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=False)
+
+    def __init__(self, **data: Any) -> None:
+        if _within.get():
+            super().__init__(**data)
+            return
+        token = _within.set(True)
+        try:
+            super().__init__(**data)
+        except ValidationError as error:
+            raise PolicyInvalid(explain(error, where=self._told(data))) from None
+        finally:
+            _within.reset(token)
+
+    @classmethod
+    def _told(cls, data: dict[str, Any]) -> str:  # noqa: ARG003 - a policy has a name among its data
+        """How an error names what was to be made."""
+        return cls.__name__
+
+
+def explain(error: ValidationError, *, where: str) -> str:
+    """Turn pydantic's findings into lines of place, fault and value."""
+    lines = [f"{where} is not valid:"]
+    for finding in error.errors(include_url=False):
+        place, given = list(finding["loc"]), finding["input"]
+        if finding["type"] == UNKNOWN_KIND:
+            place, given = [*place, "kind"], given.get("kind") if isinstance(given, dict) else given
+        elif place[:1] == ["archive"] and len(place) > 1 and place[1] in ARCHIVE_KINDS:
+            del place[1]  # the kind's name stands between a union and its field
+        field = ".".join(map(str, place)) or "policy"
+        fault = finding["msg"].removeprefix("Value error, ")
+        if finding["type"] == "extra_forbidden":
+            fault = "is not a field here; remove it or correct its spelling"
+        shown = "" if finding["type"] in ("missing", "value_error") else f" (got {given!r})"
+        lines.append(f"  - {field}: {fault}{shown}")
+    return "\n".join(lines)

@@ -6,10 +6,9 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveInt, ValidationError, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
-from airflow_dbhygiene.errors import PolicyInvalid
-from airflow_dbhygiene.policy.archive import ARCHIVE_KINDS, UNKNOWN_KIND, Archive, Parquet
+from airflow_dbhygiene.policy.archive import Archive, Parquet
 from airflow_dbhygiene.policy.fields import Fraction, Hours, Name, Part, PositiveSeconds, Table, Zone
 from airflow_dbhygiene.policy.names import TableName, parse_table_name
 from airflow_dbhygiene.policy.stale import Matching, Stale
@@ -139,11 +138,9 @@ class Policy(Part):
             raise ValueError(message)
         return self
 
-    def __init__(self, **data: Any) -> None:
-        try:
-            super().__init__(**data)
-        except ValidationError as error:
-            raise PolicyInvalid(explain(error, where=f"policy {data.get('name', '(unnamed)')!r}")) from None
+    @classmethod
+    def _told(cls, data: dict[str, Any]) -> str:
+        return f"policy {data.get('name', '(unnamed)')!r}"
 
     @property
     def table_name(self) -> TableName:
@@ -173,21 +170,3 @@ class Policy(Part):
     def from_json(cls, text: str) -> Policy:
         """Read back what ``json_text`` gave."""
         return cls(**json.loads(text))
-
-
-def explain(error: ValidationError, *, where: str) -> str:
-    """Turn pydantic's findings into lines of place, fault and value."""
-    lines = [f"{where} is not valid:"]
-    for finding in error.errors(include_url=False):
-        place, given = list(finding["loc"]), finding["input"]
-        if finding["type"] == UNKNOWN_KIND:
-            place, given = [*place, "kind"], given.get("kind") if isinstance(given, dict) else given
-        elif place[:1] == ["archive"] and len(place) > 1 and place[1] in ARCHIVE_KINDS:
-            del place[1]  # the kind's name stands between a union and its field
-        field = ".".join(map(str, place)) or "policy"
-        fault = finding["msg"].removeprefix("Value error, ")
-        if finding["type"] == "extra_forbidden":
-            fault = "is not a field of a policy; remove it or correct its spelling"
-        shown = "" if finding["type"] in ("missing", "value_error") else f" (got {given!r})"
-        lines.append(f"  - {field}: {fault}{shown}")
-    return "\n".join(lines)

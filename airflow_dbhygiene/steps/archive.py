@@ -6,7 +6,6 @@ import hashlib
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
-from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
@@ -89,22 +88,23 @@ def _write(attempt: Attempt) -> list[ObjectReceipt]:
 
 
 def _write_piece(attempt: Attempt, piece: _Piece, most: int) -> ObjectReceipt | None:
-    """Spool a piece, end its read transaction, record the intent, upload, record the receipt.
+    """Record the intent, spool a piece, end its read transaction, upload the rest, record the receipt.
 
-    The first parts of a large one go up while it is spooled: then the intent is recorded before these.
+    Nothing else is asked of the database meanwhile: a pool may have no more than one connection.
     """
     site, run = attempt.site, attempt.run
+    name = _intend(attempt, piece)
     schema = masked_schema(run, site.database.arrow_schema(run.selection))
     with ahead(_rows(attempt, piece, most)) as batches:
         observed = masked(site, run, _observe(attempt, piece, batches), schema)
-        intended = cache(partial(_intend, attempt, piece))
         notes = attempt.notes(piece.part, piece.first_ordinal)
-        with attempt.store.spool(observed, schema, notes, intended) as file:
-            if not file.rows and piece.part:
-                return None
-            name = intended()
-            sha256 = attempt.store.upload(file, name)
+        with attempt.store.spool(observed, schema, notes, name) as file:
+            if file.rows or not piece.part:
+                sha256 = attempt.store.upload(file, name)
     with site.database.session() as session:
+        if piece.part and not file.rows:
+            Objects(session).withdraw(attempt.chunk, attempt.nonce, piece.part)
+            return None
         written = Written(file.rows, file.bytes, sha256, piece.pairs.hexdigest())
         return attempt.receive(session, piece.part, piece.first_ordinal, name, written)
 

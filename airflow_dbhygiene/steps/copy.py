@@ -1,6 +1,7 @@
 """archive into a cold table of the same database: the server copies object after object.
 
 While it copies one, it digests the one before on a second connection, and looks on a third where the next one ends.
+Each object has its own: a server may close what stands idle while another is at work.
 """
 
 from __future__ import annotations
@@ -36,10 +37,9 @@ def copy(attempt: Attempt, beside: Beside) -> list[ObjectReceipt]:
     with (
         ahead(_spans(attempt, beside.object_rows)) as spans,
         ahead(_copies(attempt, beside, spans)) as copies,
-        attempt.site.database.session() as session,
     ):
         for each in copies:
-            receipts.append(_receive(attempt, beside, session, each))
+            receipts.append(_receive(attempt, beside, each))
             attempt.progress.at(each.copied.end)
     attempt.progress.at(receipts[-1].first_ordinal + receipts[-1].rows, last=True)
     return receipts
@@ -48,24 +48,23 @@ def copy(attempt: Attempt, beside: Beside) -> list[ObjectReceipt]:
 def _spans(attempt: Attempt, rows: int) -> Generator[Span, None, None]:
     """Split so many stale rows after the other off the chunk's span."""
     database, span = attempt.site.database, attempt.chunk.span
-    with database.session() as session:
-        while True:
-            with session.transaction(walking=True):
-                upper = database.hop(session, attempt.run.selection, span, rows)
-            if upper is None:
-                break
-            yield Span(span.lower, upper)
-            span = Span(upper, span.upper)
+    while True:
+        with database.session() as session, session.transaction(walking=True):
+            upper = database.hop(session, attempt.run.selection, span, rows)
+        if upper is None:
+            break
+        yield Span(span.lower, upper)
+        span = Span(upper, span.upper)
     yield span
 
 
 def _copies(attempt: Attempt, beside: Beside, spans: Iterator[Span]) -> Generator[_Copy, None, None]:
     first = 0
-    with attempt.site.database.session() as session:
-        for part, span in enumerate(spans):
+    for part, span in enumerate(spans):
+        with attempt.site.database.session() as session:
             each = _copy(attempt, beside, session, span, part, first)
-            yield each
-            first = each.copied.end
+        yield each
+        first = each.copied.end
 
 
 def _copy(attempt: Attempt, beside: Beside, session: Any, span: Span, part: int, first: int) -> _Copy:  # noqa: PLR0913, PLR0917 - which rows, and what they become
@@ -83,11 +82,11 @@ def _copy(attempt: Attempt, beside: Beside, session: Any, span: Span, part: int,
     return _Copy(part, name, copied)
 
 
-def _receive(attempt: Attempt, beside: Beside, session: Any, each: _Copy) -> ObjectReceipt:
+def _receive(attempt: Attempt, beside: Beside, each: _Copy) -> ObjectReceipt:
     """Digest what was committed, and record it. A copy that was changed in between is none: its transaction is another.
 
     Where no transaction stands beside a row, its version does, which verify compares with it.
     """
-    with session.transaction(durable=False):
+    with attempt.site.database.session() as session, session.transaction(durable=False):
         written = beside.digest(session, attempt.run, each.copied)
         return attempt.receive(session, each.part, each.copied.first, each.name, written)

@@ -114,8 +114,9 @@ def _check(site: Site, session: Any, run: Run, wish: ErasureWish) -> None:
     if not isinstance(run.policy.archive, Parquet):
         raise IllegalMove(f"run {run.run_id} is archived in a table: delete its rows there.")
     unfinished = [chunk.label for chunk in Ledger(session).chunks(run.run_id) if chunk.state != PURGED]
-    if unfinished and _may_go_on(site, session, run):
-        raise IllegalMove(f"run {run.run_id}: {unfinished[0]} is not purged. Finish the run first.")
+    if unfinished and Objects(session).any_of(run.run_id) and _may_go_on(site, session, run):
+        message = f"run {run.run_id}: {unfinished[0]} is not purged. Finish the run first: clear the failed tasks of"
+        raise IllegalMove(f"{message} its DAG run ({', '.join(map(str, run.origin.values()))}).")
     if odd := [key for key in wish.keys if len(key) != len(run.selection.key)]:
         raise PolicyInvalid(f"key {odd[0]!r} does not fit ({', '.join(run.selection.key)}).")
 

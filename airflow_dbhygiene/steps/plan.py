@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -12,7 +13,7 @@ import pendulum
 
 from airflow_dbhygiene.databases.cold import Outlook
 from airflow_dbhygiene.databases.protocol import Facts, Selection, Server
-from airflow_dbhygiene.errors import CutoffRefused, PlanRefused, WrongServer
+from airflow_dbhygiene.errors import CutoffRefused, PlanRefused, PolicyInvalid, WrongServer
 from airflow_dbhygiene.ledger import Chunk, Ledger, Run, migrate
 from airflow_dbhygiene.ledger.moves import PLANNED
 from airflow_dbhygiene.ledger.records import selection_to_json
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 _SAMPLE_BATCH: Final = 20_000
 _CAUTIOUS_SPEED: Final = 100_000.0
+_UNFILLED: Final = re.compile(r"\{(name|table)\}")
+_ROOTED: Final = re.compile(r"file://([^/@]*@)?/")
 MOST_TRANSACTIONS: Final = 2**31
 """A row's version is 32 bits of a transaction number: it means one row version for this long."""
 
@@ -111,9 +114,11 @@ def make_plan(site: Site, policy: Policy, window: Window, origin: dict[str, str]
     """Look at everything, change nothing.
 
     :param origin: who asks (DAG, DAG run, task): the same origin gives the same run id
+    :raises PolicyInvalid: when the archive would lie where nobody means it to
     :raises PlanRefused: with every reason by name, when the table cannot be purged safely
     :raises CutoffRefused: when the cutoff is later than the database's own clock allows
     """
+    _check_place(policy)
     database = site.database
     store = site.store_of(policy) if policy.archives else None
     with database.session() as session:
@@ -203,6 +208,17 @@ def run_id_of(policy: Policy, window: Window, origin: dict[str, str]) -> str:
     """Name a run by its policy, its moment and its origin."""
     digest = origin_digest(policy.name, json.dumps(origin, sort_keys=True))
     return f"{policy.name}-{window.as_of.in_timezone('UTC'):%Y%m%dT%H%M%SZ}-{digest}"
+
+
+def _check_place(policy: Policy) -> None:
+    """Look at where the archive would lie. The policy's own fields do not: they must take what old runs were given."""
+    place = policy.archive.address if policy.archives else ""
+    if found := _UNFILLED.search(place):
+        message = f"is filled in where policies are YAML: in Python write the name itself, not {place!r}."
+        raise PolicyInvalid(f"archive of policy {policy.name!r}: {found[0]} {message}")
+    if place.startswith("file://") and not _ROOTED.match(place):
+        message = f"{place!r} is below the folder that a worker happens to run in: write 'file:///folder'."
+        raise PolicyInvalid(f"archive of policy {policy.name!r}: {message}")
 
 
 def _check_clock(site: Site, session: Any, policy: Policy, window: Window) -> None:

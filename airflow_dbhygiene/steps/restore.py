@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 
 from airflow_dbhygiene.databases.protocol import Restored
-from airflow_dbhygiene.errors import IllegalMove, NotFound, RowsReferenced, StatementFailed
+from airflow_dbhygiene.errors import IllegalMove, NotFound, PrivilegeMissing, RowsReferenced, StatementFailed
 from airflow_dbhygiene.ledger import Chunk, Ledger, ObjectReceipt, Run, migrate
 from airflow_dbhygiene.ledger.batches import Batches
 from airflow_dbhygiene.ledger.erasures import Erasures
@@ -107,12 +107,19 @@ def restore(site: Site, wish: Wish) -> Restored:
             _protect(job)
         earlier = 0 if wish.dry_run else job.receipts.restored()
         done = _sum([batch for chunk in chunks for batch in _restore_chunk(job, chunk)])
+        site.tell(_told(job, done))
         if earlier:
             site.tell(
                 f"{earlier:,} rows came back in earlier tries of this restore. Those that have gone again since stay "
                 f"away: a new restore would bring them back."
             )
         return replace(done, earlier=earlier)
+
+
+def _told(job: _Job, done: Restored) -> str:
+    """Say what came of it: the lines before count the rows that were read, whatever the condition took of them."""
+    came = "would come back" if job.wish.dry_run else "came back"
+    return f"{done.restored:,} rows {came} into {job.target}; {done.existing:,} are left alone, since they exist there."
 
 
 def _rehearse(job: _Job) -> None:
@@ -127,6 +134,9 @@ def _rehearse(job: _Job) -> None:
                 raise
             fix = "it is asked of archived rows, so name columns alone, without their table"
             raise type(error)(f"where: {fix}: {error}") from error
+        except PrivilegeMissing as error:
+            fix = f"to put rows back the role needs SELECT and INSERT on {job.target}: GRANT SELECT, INSERT ON"
+            raise PrivilegeMissing(f"{error}: {fix} {job.target} TO …;") from error
         job.session.rollback()
 
 
@@ -169,7 +179,7 @@ def _protect(job: _Job) -> None:
 def _restore_chunk(job: _Job, chunk: Chunk) -> Iterator[Restored]:
     left_out = Batches(job.session).left_out(chunk)
     start = 0 if job.wish.dry_run else job.receipts.through(chunk)
-    progress = Progress(job.site.tell, f"restore {chunk.label}", chunk.purged_through)
+    progress = Progress(job.site.tell, f"restore {chunk.label}, read", chunk.purged_through)
     for receipt in Objects(job.session).of(chunk):
         for first, rows in _batches(job, receipt, start, chunk.purged_through):
             span = range(first, first + rows.num_rows)

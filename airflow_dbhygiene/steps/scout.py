@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from airflow_dbhygiene.steps.site import Site
 
 _FRESH_SECONDS: Final = 5.0
-"""After a pause there may be more rows before the place that was found."""
+"""After a pause there may be more rows before the place that was found, and the server may have closed a connection."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,18 @@ class _Look:
 
 
 class Scout:
-    """Looks ahead in the stale rows of one run."""
+    """Looks ahead in the stale rows of one run.
 
-    def __init__(self, site: Site, selection: Selection, session: Any, thread: ThreadPoolExecutor) -> None:
+    :param sessions: closes the connection that is in use
+    """
+
+    def __init__(self, site: Site, selection: Selection, thread: ThreadPoolExecutor, sessions: ExitStack) -> None:
         self._site = site
         self._selection = selection
-        self._session = session
         self._thread = thread
+        self._sessions = sessions
+        self._session: Any = None
+        self._looked = 0.0
         self._ahead: _Look | None = None
 
     def begin(self, span: Span, rows: int) -> None:
@@ -51,16 +56,24 @@ class Scout:
         return self._ahead.found.result()[0], self._ahead.rows
 
     def _hop(self, span: Span, rows: int) -> tuple[Bound | None, float]:
-        with self._session.transaction(walking=True):
-            place = self._site.database.hop(self._session, self._selection, span, rows)
-        return place, time.monotonic()
+        session = self._fresh_session()
+        with session.transaction(walking=True):
+            place = self._site.database.hop(session, self._selection, span, rows)
+        self._looked = time.monotonic()
+        return place, self._looked
+
+    def _fresh_session(self) -> Any:
+        if time.monotonic() - self._looked > _FRESH_SECONDS:
+            self._sessions.close()
+            self._session = self._sessions.enter_context(self._site.database.session())
+        return self._session
 
 
 @contextmanager
 def scouting(site: Site, selection: Selection) -> Iterator[Scout]:
     """Open a connection to look ahead with; the look that is under way ends with the context."""
-    with site.database.session() as session, ThreadPoolExecutor(1, "dbhygiene-scout") as thread:
-        yield Scout(site, selection, session, thread)
+    with ExitStack() as sessions, ThreadPoolExecutor(1, "dbhygiene-scout") as thread:
+        yield Scout(site, selection, thread, sessions)
 
 
 def _answers(look: _Look, span: Span, rows: int) -> bool:

@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -156,7 +156,7 @@ class ColdTableStore:
         batches: Iterable[pa.RecordBatch],
         schema: pa.Schema,
         notes: Mapping[str, str],
-        begin: Callable[[], str] | None = None,  # noqa: ARG004 - rows are loaded in one transaction
+        name: str | None = None,  # noqa: ARG004 - rows are loaded in one transaction
     ) -> Iterator[Spooled]:
         """Write batches to a local file first, as for any store: a slow one must not hold the snapshot."""
         with scratch_file() as path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -96,13 +96,13 @@ class ParquetStore:
         batches: Iterable[pa.RecordBatch],
         schema: pa.Schema,
         notes: Mapping[str, str],
-        begin: Callable[[], str] | None = None,
+        name: str | None = None,
     ) -> Iterator[Spooled]:
         """Write batches to a local Parquet file; the file goes when the context ends.
 
-        :param begin: gives the name under which the first parts of a large one go up to S3 already
+        :param name: under which the first parts of a large one go up to S3 already
         """
-        with scratch_file() as path, self._sending(path, begin) as under_way:
+        with scratch_file() as path, self._sending(path, name) as under_way:
 
             def grown(size: int) -> None:
                 if under_way is not None:
@@ -219,11 +219,11 @@ class ParquetStore:
         protection = self._protection.upload_arguments if self._protection else {}
         return {**(parts if "s3" in _protocols(self._filesystem) else {}), **protection}
 
-    def _sending(self, path: Path, begin: Callable[[], str] | None) -> AbstractContextManager[Sending | None]:
-        if begin is None or "s3" not in _protocols(self._filesystem):
+    def _sending(self, path: Path, name: str | None) -> AbstractContextManager[Sending | None]:
+        if name is None or "s3" not in _protocols(self._filesystem):
             return nullcontext()
         arguments = self._protection.upload_arguments if self._protection else {}
-        return sending(self._filesystem, path, lambda: self._path(begin()), arguments)
+        return sending(self._filesystem, path, self._path(name), arguments)
 
     def _has_bucket(self, missing: FileNotFoundError) -> bool:
         """Tell a wrong URL from a missing object: a folder comes and goes with its objects, a bucket does not.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,11 +111,11 @@ class Store(Protocol):
         batches: Iterable[pa.RecordBatch],
         schema: pa.Schema,
         notes: Mapping[str, str],
-        begin: Callable[[], str] | None = None,
+        name: str | None = None,
     ) -> AbstractContextManager[Spooled]:
         """Write batches to a local file of the store's format; the file goes when the context ends.
 
-        :param begin: gives the name under which the first parts of a large one may go up already
+        :param name: under which the first parts of a large one may go up already
         """
 
     def upload(self, spooled: Spooled, name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -28,16 +28,16 @@ class Sending:
 
     :param filesystem: s3fs's
     :param path: the file, which may still grow
-    :param begin: gives the object's path in the file system, as soon as a part is to go
+    :param place: the object's path in the file system
     :param arguments: how S3 is to keep the object
     """
 
-    def __init__(self, filesystem: Any, path: Path, begin: Callable[[], str], arguments: dict[str, str]) -> None:
+    def __init__(self, filesystem: Any, path: Path, place: str, arguments: dict[str, str]) -> None:
+        bucket, key, _ = filesystem.split_path(place)
         self._filesystem = filesystem
         self._path = path
-        self._begin = begin
+        self._place = {"Bucket": bucket, "Key": key}
         self._arguments = arguments
-        self._place: dict[str, str] = {}
         self._upload: Future[dict[str, Any]] | None = None
         self._parts: list[Future[dict[str, Any]]] = []
         self._sent = 0
@@ -54,7 +54,7 @@ class Sending:
         """
         if self._upload is None:
             if size >= self._part_bytes:
-                self._upload = self._ask_for_upload()
+                self._upload = self._ask("create_multipart_upload", {}, **self._arguments)
             return
         for asked in (self._upload, *self._parts):
             if asked.done():
@@ -84,11 +84,6 @@ class Sending:
             upload = self._upload.result(_LAST_WORD_SECONDS)
             self._ask("abort_multipart_upload", upload).result(_LAST_WORD_SECONDS)
 
-    def _ask_for_upload(self) -> Future[dict[str, Any]]:
-        bucket, key, _ = self._filesystem.split_path(self._begin())
-        self._place = {"Bucket": bucket, "Key": key}
-        return self._ask("create_multipart_upload", {}, **self._arguments)
-
     def _send(self, upload: dict[str, Any], size: int) -> None:
         with self._path.open("rb") as file:
             file.seek(self._sent)
@@ -112,9 +107,9 @@ class Sending:
 
 
 @contextmanager
-def sending(filesystem: Any, path: Path, begin: Callable[[], str], arguments: dict[str, str]) -> Iterator[Sending]:
+def sending(filesystem: Any, path: Path, place: str, arguments: dict[str, str]) -> Iterator[Sending]:
     """Send a file while the context is open; what is not finished then is given up."""
-    under_way = Sending(filesystem, path, begin, arguments)
+    under_way = Sending(filesystem, path, place, arguments)
     try:
         yield under_way
     finally:

@@ -16,5 +16,6 @@ CREATE SCHEMA IF NOT EXISTS dbhygiene AUTHORIZATION :"role";
 
 -- For a cold table in schema cold, which the role makes itself: GRANT USAGE, CREATE ON SCHEMA cold TO :"role";
 -- To put rows back with RestoreOperator:    GRANT INSERT ON :"schema".:"table" TO :"role";
--- For reclaim "vacuum" from version 17 on:  GRANT MAINTAIN ON :"schema".:"table" TO :"role";
+-- For reclaim "vacuum" (the default) and "analyze". Before version 17 only the table's owner may: reclaim "none" then.
+--                                           GRANT MAINTAIN ON :"schema".:"table" TO :"role";
 -- For max_replica_lag_seconds and max_active_sessions: GRANT pg_monitor TO :"role";

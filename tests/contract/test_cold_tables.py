@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -187,17 +188,8 @@ def test_two_connections_copy_and_compare_an_object(
     stage: Stage, vanishing: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its ordinals have no gap, even where a row vanishes after the first half's rows were counted."""
-    before, hop, waiting = stage.hot(), cold_copy.hop, ["DELETE FROM events WHERE id = 5"] * vanishing
-
-    def hop_and_lose_a_row(*asked: Any) -> Any:
-        place = hop(*asked)
-        while waiting:
-            stage.job.execute(waiting.pop())
-        return place
-
-    monkeypatch.setattr(cold_copy, "hop", hop_and_lose_a_row)
-    for module in (cold_copy, cold_compare):
-        monkeypatch.setattr(module, "WORTH_TWO", 40)
+    before = stage.hot()
+    _copy_by_two(stage, monkeypatch, *["DELETE FROM events WHERE id = 5"] * vanishing)
     certificate = stage.job.run(stage.policy())
     rows = ROWS - vanishing
     assert (certificate["rows_archived"], certificate["rows_purged"], certificate["careful_batches"]) == (rows, rows, 0)
@@ -207,6 +199,35 @@ def test_two_connections_copy_and_compare_an_object(
         "SELECT dbhygiene_chunk, min(dbhygiene_ordinal), max(dbhygiene_ordinal) + 1 - count(*), count(DISTINCT id)"
         f" FROM {stage.cold} GROUP BY dbhygiene_chunk ORDER BY dbhygiene_chunk"
     ) == [(1, 0, 0, 200 - vanishing), (2, 0, 0, 200), (3, 0, 0, 200)]
+
+
+@pytest.mark.parametrize("stage", [("mariadb", True), ("mysql", True)], indirect=True, ids=["mariadb", "mysql"])
+def test_a_row_that_becomes_stale_while_two_connections_copy(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes another's place, which waits for a later run; neither connection waits for the other."""
+    before = stage.hot()
+    _copy_by_two(stage, monkeypatch, "INSERT INTO events (at, note) VALUES ('2023-01-01 01:00:00', 'late')")
+    began = time.monotonic()
+    certificate = stage.job.run(stage.policy())
+    assert time.monotonic() - began < 20
+    assert (certificate["rows_archived"], certificate["rows_purged"]) == (ROWS, ROWS)
+    (late,) = (row for row in stage.copies() if row not in before)
+    (left,) = (row for row in stage.hot() if row in before[:ROWS])
+    assert (late[2], left in stage.copies()) == ("late", False)
+
+
+def _copy_by_two(stage: Stage, monkeypatch: pytest.MonkeyPatch, *meanwhile: str) -> None:
+    """Let few rows be worth two connections, and something happen once the first half's rows are counted."""
+    hop, waiting = cold_copy.hop, list(meanwhile)
+
+    def hop_and_meddle(*asked: Any) -> Any:
+        place = hop(*asked)
+        while waiting:
+            stage.job.execute(waiting.pop())
+        return place
+
+    monkeypatch.setattr(cold_copy, "hop", hop_and_meddle)
+    for module in (cold_copy, cold_compare):
+        monkeypatch.setattr(module, "WORTH_TWO", 40)
 
 
 def test_two_first_plans_at_once_make_the_table_once(stage: Stage) -> None:

@@ -56,12 +56,8 @@ def begun(s3: S3Server, prefix: str) -> list[str]:
 
 
 def test_parts_go_up_while_rows_still_come(s3: S3Server, prefix: str, place: Place) -> None:
-    """The name is asked for once, before the first; the object is there, whole, when the upload says so."""
-    asked, seen = [], []
-
-    def begin() -> str:
-        asked.append(under_way(s3, prefix))
-        return NAME
+    """The object is there, whole, when the upload says so."""
+    seen = []
 
     def rows() -> Iterator[pa.RecordBatch]:
         seen.append(under_way(s3, prefix))
@@ -69,24 +65,20 @@ def test_parts_go_up_while_rows_still_come(s3: S3Server, prefix: str, place: Pla
         seen.append(begun(s3, prefix))
         yield from noise(4)
 
-    with place.store.spool(rows(), SCHEMA, {"run": "one"}, begin) as spooled:
+    with place.store.spool(rows(), SCHEMA, {"run": "one"}, NAME) as spooled:
         assert place.names() == []
         place.store.upload(spooled, NAME)
-    assert asked == [[]]
     assert seen == [[], [f"{prefix}/{NAME}"]]
     assert under_way(s3, prefix) == []
     with place.store.fetch(NAME, spooled.sha256, spooled.bytes) as archived:
         assert (archived.rows, archived.notes) == (80, {"run": "one"})
 
 
-def test_a_small_object_is_not_begun_before_its_time(place: Place) -> None:
-    """It may yet turn out to be empty, and then it has no name."""
-
-    def begin() -> str:
-        raise AssertionError("asked for a name")
-
+def test_a_small_object_is_not_begun_before_its_time(s3: S3Server, prefix: str, place: Place) -> None:
+    """It may yet turn out to be empty."""
     small = pa.record_batch([pa.array([b"x"])], schema=SCHEMA)
-    with place.store.spool(iter([small]), SCHEMA, {}, begin) as spooled:
+    with place.store.spool(iter([small]), SCHEMA, {}, NAME) as spooled:
+        assert under_way(s3, prefix) == []
         place.store.upload(spooled, NAME)
     assert place.names() == [NAME]
 
@@ -99,7 +91,7 @@ def test_what_breaks_off_is_given_up(s3: S3Server, prefix: str, place: Place) ->
         assert begun(s3, prefix)
         raise OSError("connection lost")
 
-    with pytest.raises(OSError, match="connection lost"), place.store.spool(rows(), SCHEMA, {}, lambda: NAME):
+    with pytest.raises(OSError, match="connection lost"), place.store.spool(rows(), SCHEMA, {}, NAME):
         pass
     assert (place.names(), under_way(s3, prefix)) == ([], [])
 
@@ -111,7 +103,7 @@ def test_an_object_that_nobody_uploads_is_given_up(s3: S3Server, prefix: str, pl
         yield from noise(4)
         assert begun(s3, prefix)
 
-    with place.store.spool(rows(), SCHEMA, {}, lambda: NAME):
+    with place.store.spool(rows(), SCHEMA, {}, NAME):
         pass
     assert (place.names(), under_way(s3, prefix)) == ([], [])
 
@@ -152,5 +144,5 @@ def test_what_s3_refuses_is_told_while_rows_still_come(s3: S3Server, prefix: str
             yield from noise(4)
         raise AssertionError("all rows came")
 
-    with pytest.raises(PrivilegeMissing, match="s3://aws@"), store.spool(rows(), SCHEMA, {}, lambda: NAME):
+    with pytest.raises(PrivilegeMissing, match="s3://aws@"), store.spool(rows(), SCHEMA, {}, NAME):
         pass

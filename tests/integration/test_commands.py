@@ -107,6 +107,14 @@ def test_what_is_wrong_is_told_in_a_line(airflow: Commands) -> None:
         airflow("hold", "release", "nothing")
     with pytest.raises(SystemExit, match=r"^CutoffRefused: until 'soon' is not a moment"):
         airflow("hold", "place", "--table", "public.events", "--reason", "x", "--key", "1", "--until", "soon")
+    with pytest.raises(SystemExit, match=r"^PolicyInvalid: --keys-from '/nowhere' cannot be read: .* No such file"):
+        airflow("hold", "place", "--table", "public.events", "--reason", "x", "--keys-from", "/nowhere")
+
+
+def test_a_store_of_an_unknown_scheme_is_refused() -> None:
+    """It is the policy that is wrong: no retry helps."""
+    with pytest.raises(PolicyInvalid, match=r"archive.url 's4://cold/x': .*s4.* Write 's3://…' or 'file:///…'"):
+        open_archive("s4://cold/x")
 
 
 def test_airflow_itself_knows_the_commands(tmp_path: Path) -> None:

@@ -5,9 +5,11 @@ import pytest
 
 from airflow_dbhygiene.errors import PlanRefused, PrivilegeMissing
 from airflow_dbhygiene.policy import Pace
+from airflow_dbhygiene.steps.measure import measure
 from airflow_dbhygiene.steps.reclaim import reclaim
+from airflow_dbhygiene.steps.restore import Wish, restore
 from tests.integration.test_refusals import make_role
-from tests.job import Job
+from tests.job import Job, window_of
 
 GRANTS = {
     "USAGE": "GRANT USAGE ON SCHEMA shop TO {role}",
@@ -47,12 +49,31 @@ def test_each_of_them_is_needed_and_named(job: Job, missing: str) -> None:
     assert job.one("SELECT count(*) FROM pg_class WHERE relnamespace = 'dbhygiene'::regnamespace") == 0
 
 
+@pytest.mark.parametrize("missing", ["USAGE", "SELECT"])
+def test_the_sensor_in_front_of_the_plan_names_them_too(job: Job, missing: str) -> None:
+    """It is the first task that a newcomer sees fail."""
+    move(job)
+    role = make_role(job, *[grant for name, grant in GRANTS.items() if name != missing], ledger=True)
+    policy = role.policy(table="shop.events", reclaim="none")
+    with pytest.raises(PrivilegeMissing, match=rf"^shop\.events: role .* GRANT [^;]*{missing}"):
+        measure(role.site, policy, window_of(policy), {"stale_rows": 1})
+
+
+def test_a_restore_without_the_right_to_insert_names_it(job: Job) -> None:
+    """Whoever only cleans needs no INSERT: it is missed at the worst of moments."""
+    move(job)
+    role = make_role(job, *GRANTS.values(), ledger=True)
+    certificate = role.run(role.policy(table="shop.events", reclaim="none"))
+    with pytest.raises(PrivilegeMissing, match=r"GRANT SELECT, INSERT ON shop\.events"):
+        restore(role.site, Wish(certificate["run"], "one"))
+
+
 @pytest.mark.parametrize("action", ["vacuum", "analyze"])
 def test_a_reclaim_that_the_server_would_skip_is_refused(job: Job, action: str) -> None:
     """PostgreSQL only warns: the task would be green, and the table would grow. So the plan says it beforehand."""
     move(job)
     role = make_role(job, *GRANTS.values(), ledger=True)
-    with pytest.raises(PlanRefused, match=f"may not {action} it.*GRANT MAINTAIN ON .*reclaim to 'none'"):
+    with pytest.raises(PlanRefused, match=f"may not {action} it, which only its owner may: set .* reclaim to 'none'"):
         role.start(role.policy(table="shop.events", reclaim=action))
 
 

@@ -15,6 +15,8 @@ from airflow_dbhygiene.steps.purge import purge
 from airflow_dbhygiene.steps.report import report
 from airflow_dbhygiene.steps.restore import Wish, restore
 from airflow_dbhygiene.steps.verify import verify
+from airflow_dbhygiene.stores import parquet_file, sending
+from tests.contract.test_stores import s3_store
 from tests.job import EVENTS, STALE_EVENTS, Job
 from tests.servers.pgbouncer import PgBouncer
 
@@ -23,6 +25,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.servers.postgres import PostgresServer
+    from tests.servers.s3 import S3Server
+
+
+NOISE = "(SELECT string_agg(sha256(format('%s %s', id, n)::bytea), '') FROM generate_series(1, 1000) AS n)"
+"""32 kilobytes of each row's own."""
 
 
 @pytest.fixture
@@ -66,6 +73,23 @@ def test_locked_rows_and_holds(pooled: Job) -> None:
     assert pooled.execute("SELECT id FROM events WHERE id < 3000") == [(7,)]
     with pooled.connect() if pooled.connect else psycopg.connect(pooled.dsn) as connection:
         assert connection.execute("SHOW enable_seqscan").fetchone() == ("on",)
+
+
+def test_a_large_object_needs_one_connection_at_a_time(
+    postgres: PostgresServer, database: str, s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its parts go up while its rows still come, through the pool's only connection."""
+    monkeypatch.setattr(sending, "PART_BYTES", 5 * 2**20)
+    monkeypatch.setattr(parquet_file, "_GROUP_BYTES", 2**20)
+    with PgBouncer(postgres, connections=1) as pool:
+        dsn = pool.dsn(database.rpartition("/")[2])
+        job = Job(database, tmp_path, connect=lambda: psycopg.connect(dsn))
+        job.open_store = lambda *_: s3_store(s3, f"{s3.bucket}/{tmp_path.name}")  # type: ignore[method-assign]
+        job.execute(f"{EVENTS} ALTER TABLE events ADD COLUMN noise bytea")
+        job.execute(f"UPDATE events SET noise = {NOISE} WHERE id < 3000")
+        tickets = job.start(job.policy(guard={"max_fraction": 1, "min_chunk_rows": STALE_EVENTS}))
+        assert [archive(job.site, ticket.run, ticket.chunk) for ticket in tickets] == [STALE_EVENTS]
+    assert job.one("SELECT bytes FROM dbhygiene.object") > 3 * sending.PART_BYTES
 
 
 def test_workers_share_the_pool(pooled: Job) -> None:

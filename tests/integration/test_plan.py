@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from airflow_dbhygiene.errors import HygieneError, PlanRefused, PolicyInvalid, StatementTimedOut
 from airflow_dbhygiene.ledger import Ledger
 from airflow_dbhygiene.ledger.records import Run
-from airflow_dbhygiene.policy import Expired, Guard, Matching, OlderThan, Policy
+from airflow_dbhygiene.policy import ColdTable, Expired, Guard, Matching, OlderThan, Parquet, Policy
 from airflow_dbhygiene.steps.plan import Plan, make_plan, run_id_of
 from airflow_dbhygiene.steps.report import describe
 from tests.job import AS_OF, ORIGIN, Job, interval_of, window_of
@@ -42,6 +42,21 @@ def test_what_exceeds_the_guard_waits_for_the_next_run(job: Job) -> None:
     assert (certificate["rows_purged"], job.one("SELECT min(id) FROM events")) == (1_000, 1_000)
     assert certificate["runs_behind"] in (2, 3)
     assert "stale rows wait for" in describe(certificate)
+
+
+@pytest.mark.parametrize(
+    ("archive", "fix"),
+    [
+        (Parquet("file://archive/events"), "below the folder that a worker happens to run in: write 'file:///folder'"),
+        (Parquet("s3://aws@cold/{name}"), r"\{name\} is filled in where policies are YAML: in Python write the name"),
+        (ColdTable("cold.{table}"), r"\{table\} is filled in where policies are YAML"),
+    ],
+    ids=lambda value: getattr(value, "address", ""),
+)
+def test_an_archive_that_would_lie_where_nobody_means_it_to(job: Job, archive: Any, fix: str) -> None:
+    """A dry run says so, and nothing is made."""
+    with pytest.raises(PolicyInvalid, match=f"^archive of policy 'events': .*{fix}"):
+        job.plan(job.policy(archive=archive))
 
 
 def test_the_next_run_takes_what_waited(job: Job) -> None:

@@ -66,6 +66,7 @@ def test_a_dry_run_changes_nothing(job: Job) -> None:
     """A dry run counts what would come back, and leaves table, ledger and holds as they were."""
     run = job.run(job.policy())["run"]
     assert back(job, run, dry_run=True) == Restored(STALE_EVENTS, 0)
+    assert job.told[-1].startswith("3,000 rows would come back into public.events; 0 are left alone")
     assert job.one("SELECT count(*) FROM events") == 10_000 - STALE_EVENTS
     assert job.execute("SELECT 1 FROM dbhygiene.restore UNION ALL SELECT 1 FROM dbhygiene.hold") == []
 
@@ -135,6 +136,7 @@ def test_one_id_for_two_restores_leaves_nothing_out(job: Job) -> None:
     assert job.one("SELECT count(*) FROM elsewhere") == 6_000
     job.execute("DELETE FROM elsewhere")
     assert back(job, first, into="public.elsewhere", where="id < 5") == Restored(5, 0)
+    assert job.told[-1].startswith("5 rows came back into public.elsewhere; 0 are left alone")
     assert [back(job, run) for run in (first, second)] == [Restored(3_000, 0)] * 2
     with pytest.raises(IllegalMove, match=r"protects other rows already, of public\.events: start a new restore"):
         back(job, first, where="id < 5")

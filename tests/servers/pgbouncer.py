@@ -25,6 +25,7 @@ listen_port = {port}
 auth_type = any
 pool_mode = transaction
 default_pool_size = {connections}
+query_wait_timeout = 20
 ignore_startup_parameters = extra_float_digits
 unix_socket_dir =
 """

@@ -26,10 +26,9 @@ from tests.soak.faults import Chaos
 from tests.soak.owner import Owner
 from tests.soak.runs import Began, Lane, Record, unfinished
 from tests.soak.shop import KINDS, Bucket, Shop
-from tests.soak.traffic import VICTIMS, Writer
+from tests.soak.traffic import VICTIMS, WRITERS, Writer
 from tests.soak.workers import forge
 
-_WRITERS: Final = 2
 _LANES: Final = {"parquet": 2, "cold": 2, "discard": 1}
 """How many runs of each policy go side by side."""
 _MOST_LAST_RUNS: Final = 20
@@ -52,8 +51,7 @@ class Soak:
         self.shop.lay_out()
         numbers = iter(range(1, 1_000))
         self.writers = {
-            kind: [Writer(self.shop, kind, next(numbers), f"{seed}/{engine}") for _ in range(_WRITERS)]
-            for kind in KINDS
+            kind: [Writer(self.shop, kind, next(numbers), f"{seed}/{engine}") for _ in range(WRITERS)] for kind in KINDS
         }
         self.owners = [Owner(self.shop, kind, f"{seed}/{engine}", self.record) for kind in KINDS]
         context = forge()

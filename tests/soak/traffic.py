@@ -23,7 +23,9 @@ from tests.soak.lives import Changes, Life
 from tests.soak.repeating import Repeating
 from tests.soak.shop import COLUMNS, PLACES, Shop
 
-_KEYS_APART: Final = 1_000_000_000
+_TABLES_APART: Final = 1_000_000_000
+WRITERS: Final = 2
+"""On one table; their keys alternate, so that those of rows that lie together are close to each other."""
 _MOST_ROWS: Final = 4_000
 """With so many rows of its own in the table, a writer makes them stale instead of inserting more."""
 
@@ -52,8 +54,8 @@ class Writer(Repeating):
         self._random = random.Random(f"{seed}/{kind}/{number}")  # noqa: S311 - it is to be repeated
         self._rest = 0.02
         self._inserting = f"INSERT INTO {kind} ({', '.join(COLUMNS)}) VALUES ({', '.join(['%s'] * len(COLUMNS))})"
-        self._made = number * _KEYS_APART
-        self._stamps = number * _KEYS_APART
+        self._made = (number - 1) // WRITERS * _TABLES_APART + number % WRITERS
+        self._stamps = number * _TABLES_APART
         self._entry = 0
         self._there: list[int] = []
         self._free: list[int] = []
@@ -70,7 +72,7 @@ class Writer(Repeating):
 
     def _transaction(self, action: str) -> None:
         """Do something, commit, and remember it; whatever fails is as if it had never been."""
-        if action == "insert" and len(self._there) > _MOST_ROWS:
+        if action in ("insert", "load") and len(self._there) > _MOST_ROWS:
             action = "make stale"
         self._entry += 1
         changes: Changes = {}
@@ -144,7 +146,15 @@ class Writer(Repeating):
     # what a transaction does
 
     def _insert(self, cursor: Any, changes: Changes) -> None:
-        born = [self._born() for _ in range(self._random.randint(1, 40))]
+        self._bear(cursor, changes, [self._born() for _ in range(self._random.randint(1, 40))])
+
+    def _load(self, cursor: Any, changes: Changes) -> None:
+        """Insert many rows of one age: a batch of the purge then finds few transactions to have written its own."""
+        age = self._age(stale=True)
+        born = [self._born() for _ in range(self._random.randint(100, 400))]
+        self._bear(cursor, changes, [replace(life, at=age) for life in born])
+
+    def _bear(self, cursor: Any, changes: Changes, born: list[Life]) -> None:
         cursor.executemany(self._inserting, [life.row for life in born])
         changes.update({life.life: life for life in born})
 
@@ -172,7 +182,7 @@ class Writer(Repeating):
 
     def _rekey(self, cursor: Any, changes: Changes) -> None:
         for life in self._some(2):
-            self._made += 1
+            self._made += WRITERS
             self._change(cursor, changes, replace(life, id=self._made, rekeyed=True), life.id)
 
     def _remove(self, cursor: Any, changes: Changes) -> None:
@@ -204,7 +214,7 @@ class Writer(Repeating):
         return list(found.values())
 
     def _born(self, key: int | None = None) -> Life:
-        self._made += 1
+        self._made += WRITERS
         stale = self._random.random() < 0.7
         life = self._made
         note = f"new {self._random.random()}"
@@ -228,6 +238,7 @@ class Writer(Repeating):
 Act = Callable[[Writer, Any, Changes], None]
 _DO: Final[dict[str, Act]] = {
     "insert": Writer._insert,
+    "load": Writer._load,
     "insert again": Writer._insert_again,
     "update": Writer._update,
     "freshen": Writer._freshen,
@@ -236,7 +247,7 @@ _DO: Final[dict[str, Act]] = {
     "delete": Writer._remove,
     "give up": Writer._update,
 }
-_ACTIONS: Final = ("insert",) * 4 + tuple(_DO) + ("update", "update")
+_ACTIONS: Final = ("insert",) * 4 + ("load",) * 2 + tuple(_DO) + ("update", "update")
 _PATIENCE: Final = {
     True: "SET lock_timeout = '3s'",
     False: "SET SESSION innodb_lock_wait_timeout = 3, lock_wait_timeout = 3, time_zone = '+00:00'",

@@ -61,7 +61,7 @@ def test_missing_pool_is_named_by_the_task_that_waits_for_it(lab: Lab, runs: dic
     [
         ("keep: -3 days", "stale.older_than.keep: keep '-3 days' is not a duration"),
         ("keep: 3 days\n  zone: Mars/Olympus", "stale.older_than.zone: time zone 'Mars/Olympus' is unknown"),
-        ("keep: 3 days\nguards: {}", "guards: is not a field of a policy"),
+        ("keep: 3 days\nguards: {}", "guards: is not a field here"),
         ("keep: [3", "is not YAML"),
     ],
 )

@@ -57,7 +57,7 @@ BAD: list[tuple[dict[str, Any], str, str, str]] = [
     (stale(grace="1 day"), "stale.older_than.grace", "'1 day'", "remove it or correct its spelling"),
     ({"stale": {"kind": "expired", "column": "a", "grace": "0 days"}}, "stale.expired.grace", "'0 days'", "'90 days'"),
     ({"stale": {"kind": "matching", "where": ""}}, "stale.matching.where", "''", "at least 1 character"),
-    (archive(url="/cold"), "archive.url", "'/cold'", "pattern"),
+    (archive(url="/cold"), "archive.url", "'/cold'", "file:///folder"),
     (archive(kind="orc"), "archive.kind", "'orc'", "'parquet'"),
     (archive(object_bytes=0), "archive.object_bytes", "0", "greater than 0"),
     (archive(compression_level=23), "archive.compression_level", "23", "less than or equal to 22"),
@@ -137,8 +137,10 @@ def test_all_faults_are_told_at_once() -> None:
 
 def test_a_bad_part_is_refused_where_it_is_written() -> None:
     """A part built by itself tells its fault at once, not only inside a policy."""
-    with pytest.raises(pydantic.ValidationError, match="'-1 days' is not a duration"):
+    with pytest.raises(PolicyInvalid, match=r"^OlderThan is not valid:\n  - keep: keep '-1 days' is not a duration"):
         OlderThan("at", keep="-1 days")
+    with pytest.raises(PolicyInvalid, match=r"^Guard is not valid:\n  - max_row: is not a field here; remove it"):
+        Guard(max_row=5)
 
 
 def test_a_windowed_policy_needs_an_age() -> None:

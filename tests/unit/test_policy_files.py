@@ -98,7 +98,7 @@ BROKEN = [
     ("", "must be a mapping of fields"),
     ("- 7", "must be a mapping of fields"),
     (ORDERS + "owner: ''", "owner: String should have at least 1 character"),
-    (ORDERS + "retention: 90 days", "retention: is not a field of a policy"),
+    (ORDERS + "retention: 90 days", "retention: is not a field here"),
     (ORDERS + "stale: {keep: forever}", "keep 'forever' is not a duration"),
     (ORDERS + "true: yes", "True"),
     (ORDERS + "dag: {skedule: '@daily'}", "dag.skedule: is not a setting of the DAG; known are .*schedule"),

@@ -94,11 +94,12 @@ def _delete_alike(session: MySqlSession, selection: Selection, copied: Copied, r
     """Delete a range's rows, while a second connection folds the versions that their copies have as they lie there."""
     with meanwhile(session, lambda second: _folded(second, selection, copied)) as copies:
         deleted, folded = purge.delete_folding(session, selection, rows)
-        session.alike = deleted == copied.rows and folded == copies.result()
+        lying = copies.result()
+        session.alike = deleted == copied.rows and folded is not None and folded == lying
     return deleted if session.alike else 0
 
 
-def _folded(session: MySqlSession, selection: Selection, copied: Copied) -> str:
+def _folded(session: MySqlSession, selection: Selection, copied: Copied) -> str | None:
     """Fold the versions of copies in the order of their ordinals; in any other they would come to something else."""
     with session.limited(purge.MOST_SECONDS):
         folding.begin(session)
@@ -166,8 +167,12 @@ def _renamed_same(selection: Selection, table: str) -> str:
 
 
 def _equal(hot: Column, hot_owner: str, copy: Column, copy_owner: str) -> str:
-    """Say that two values are the same bytes: where a type calls different ones equal, by their text."""
+    """Say that two values are the same bytes: where a type calls different ones equal, by their text.
+
+    A text that is too long for max_allowed_packet is NULL, as its value is not, and the same as no other.
+    """
     kind = kind_of(hot)
     if kind in (NUMBERS | MOMENTS | BYTES) - FLOATS:
         return f"{hot_owner}{quoted(hot.name)} <=> {copy_owner}{quoted(copy.name)}"
-    return f"{text_sql(hot, hot_owner)} <=> {text_sql(copy, copy_owner)}"
+    values = f"{hot_owner}{quoted(hot.name)}", f"{copy_owner}{quoted(copy.name)}"
+    return f"IF({values[0]} IS NULL, {values[1]} IS NULL, {text_sql(hot, hot_owner)} = {text_sql(copy, copy_owner)})"

@@ -41,7 +41,9 @@ def copy(  # noqa: PLR0913, PLR0917 - the protocol's own parameters
     return copied
 
 
-def _insert(session: MySqlSession, selection: Selection, span: Span, to: Copied, origin: Origin) -> int:
+def _insert(  # noqa: PLR0913, PLR0917 - which rows, where, and for whom
+    session: MySqlSession, selection: Selection, span: Span, to: Copied, origin: Origin, most: int | None = None
+) -> int:
     session.execute("SET @dbhygiene_ordinal = %s", (to.first - 1,))
     columns = listed(column.name for column in selection.columns)
     return session.change(
@@ -49,15 +51,19 @@ def _insert(session: MySqlSession, selection: Selection, span: Span, to: Copied,
         f" SELECT {to.object}, (@dbhygiene_ordinal := @dbhygiene_ordinal + 1), {version_sql(selection)},"
         f" {NOW}, {origin.chunk}, {literal(origin.run)}, {columns}"
         f" FROM {source(session, selection)} WHERE {within(selection, span)} ORDER BY {listed(selection.walk)}"
+        f"{'' if most is None else f' LIMIT {most}'}"
     )
 
 
 def _insert_by_two(
     session: MySqlSession, selection: Selection, spans: tuple[Span, Span], to: Copied, origin: Origin
 ) -> int:
-    """Copy the second span as if the first had as many rows as were counted; once more if it had not."""
+    """Copy the second span as if the first had as many rows as were counted; once more if it has fewer.
+
+    Of rows that came since, as many stay, for a later run: their ordinals are taken.
+    """
     session.execute("SAVEPOINT dbhygiene_none_copied")
-    with meanwhile(session, lambda second: _insert(second, selection, spans[0], to, origin)) as others:
+    with meanwhile(session, lambda second: _insert(second, selection, spans[0], to, origin, WORTH_TWO)) as others:
         rows = _insert(session, selection, spans[1], replace(to, first=to.first + WORTH_TWO), origin)
         first = others.result()
     if first != WORTH_TWO:

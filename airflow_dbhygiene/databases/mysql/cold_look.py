@@ -94,7 +94,7 @@ def _column_refusals(selection: Selection, table: TableName, found: dict[str, st
         if name not in known and name not in cold.OWN:
             yield (
                 f"column {name} is no longer in {selection.table}, and rows archived before have values in it: "
-                f"{alter} DROP COLUMN {quoted(name)}; gives them up, or name another cold table."
+                f"name another cold table, or give them up for good: {alter} DROP COLUMN {quoted(name)};"
             )
         elif name in known and known[name].type != kind:
             modify = f"{alter} MODIFY COLUMN {_definition(known[name])}; or "

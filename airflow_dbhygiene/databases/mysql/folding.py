@@ -34,9 +34,10 @@ def folding_sql(digits: str) -> str:
     return f"(@dbhygiene_folded := {folded}) <> ''"
 
 
-def end(session: MySqlSession) -> str:
-    """Give what the rows came to; with one too long for max_allowed_packet, what no versions come to."""
-    return str(session.execute("SELECT @dbhygiene_folded")[0][0])
+def end(session: MySqlSession) -> str | None:
+    """Give what the rows came to; None when one of them is too long for max_allowed_packet, which equals nothing."""
+    folded = session.execute("SELECT @dbhygiene_folded")[0][0]
+    return None if folded is None else str(folded)
 
 
 def fold(versions: bytes) -> str:

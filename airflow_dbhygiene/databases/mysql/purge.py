@@ -87,7 +87,7 @@ def at_once(session: MySqlSession) -> bool:
     return by_range(session) and session.alike
 
 
-def delete_folding(session: MySqlSession, selection: Selection, rows: str) -> tuple[int, str]:
+def delete_folding(session: MySqlSession, selection: Selection, rows: str) -> tuple[int, str | None]:
     """Delete rows in a range of the walk; give how many went, and what the versions of all that were seen come to.
 
     The caller says whether they are ``alike``. A row is seen before it goes, and none that goes is not: where the

@@ -6,6 +6,7 @@ import contextlib
 import math
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ _MARIADB_FROM_10_11: Final[Mapping[str, object]] = {"optimizer_max_sel_arg_weigh
 
 _LOCK_SECONDS: Final = 2.0
 _WATCH_SECONDS: Final = 1.0
+_IDLE_SECONDS: Final = 5.0
 _MARIADB_10_11: Final = 101100
 
 _DENIED: Final = frozenset({1044, 1142, 1143, 1227, 1370, 1410, 1419})
@@ -147,6 +149,7 @@ class MySqlSession:
         self._connections = connections
         self._others = contextlib.ExitStack()
         self._second: MySqlSession | None = None
+        self._second_asked = 0.0
         self.walk_indexes: dict[Any, str | None] = {}
         self.crowded = False
         """Whether others lock rows in between those that this session deletes."""
@@ -230,7 +233,10 @@ class MySqlSession:
         return self.change(statement, tuple(row.values())) == 1
 
     def second(self) -> MySqlSession:
-        """Give another connection, which lasts as long as this one."""
+        """Give another connection, which lasts as long as this one, unless it stood idle: servers close such."""
+        if time.monotonic() - self._second_asked > _IDLE_SECONDS:
+            self.close_second()
+        self._second_asked = time.monotonic()
         if self._second is None:
             self._second = self._others.enter_context(self._connections.session())
             # Where somebody waits to change the table, the first one, which he waits for, waits for this one.

@@ -11,7 +11,7 @@ from psycopg import sql
 from airflow_dbhygiene.databases.postgres import catalog_sql, repack
 from airflow_dbhygiene.databases.postgres.types import TypeFact, form_of
 from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Column, Facts, Server, Shape
-from airflow_dbhygiene.errors import NotFound, ReadOnlyServer
+from airflow_dbhygiene.errors import NotFound, PrivilegeMissing, ReadOnlyServer
 from airflow_dbhygiene.policy.archive import ColdTable
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class ForeignKey:
 
 
 _COMPARISONS = frozenset({"<", "<=", "=", ">=", ">"})
+_KNOWS_MAINTAIN = 170000
 _ACTIONS = {"c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT"}
 
 
@@ -95,10 +96,15 @@ def shape(session: PostgresSession, policy: Policy) -> Shape:
     """Read the table's columns and key alone.
 
     :raises NotFound: when there is no such table
+    :raises PrivilegeMissing: when the role may not read it; the message holds every GRANT that a run needs
     """
     with session.transaction(search_path="pg_catalog"):
         oid = _oid(session, policy.table_name)
-        return Shape(policy.table_name, _columns(session, oid, policy)[0], _key(session, oid))
+        key = _key(session, oid)
+        usage, select = session.execute(catalog_sql.PRIVILEGES, {"oid": oid})[0][:2]
+        if not (usage and select):
+            raise PrivilegeMissing(f"{policy.table}: {' '.join(_privilege_refusals(session, policy, oid, key))}")
+        return Shape(policy.table_name, _columns(session, oid, policy)[0], key)
 
 
 def ddl(session: PostgresSession, table: TableName) -> str:
@@ -270,9 +276,10 @@ def _privilege_refusals(session: PostgresSession, policy: Policy, oid: int, key:
     if policy.reclaim == "optimize":
         yield from repack.refusals(session, policy.table_name)
     elif not maintain and policy.reclaim != "none":
+        grant = f"GRANT MAINTAIN ON {name} TO {role}; or " if session.version >= _KNOWS_MAINTAIN else ""
         yield (
-            f"role {role} may not {policy.reclaim} it, which only its owner may: GRANT MAINTAIN ON {name} TO {role}; "
-            f"(PostgreSQL 17), or set the policy's reclaim to 'none' and leave it to autovacuum."
+            f"role {role} may not {policy.reclaim} it, which only its owner may: {grant}set the policy's reclaim to "
+            f"'none' and leave it to autovacuum, or make the role the table's owner."
         )
 
 

@@ -18,6 +18,7 @@ from airflow_dbhygiene.databases.postgres.rows import exact, translating, value,
 from airflow_dbhygiene.databases.postgres.session import translated
 from airflow_dbhygiene.databases.postgres.walk import one_heap, within
 from airflow_dbhygiene.databases.protocol import VERSION_COLUMN
+from airflow_dbhygiene.errors import StatementTimedOut
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -117,11 +118,14 @@ class PostgresColdTables:
         """Digest the rows in the server's binary form; as text where that has the number of a type that others lack.
 
         Few at a time: a digest for each row takes as long as all the rest, and no value can exceed a gigabyte.
+
+        :raises StatementTimedOut: when another transaction has written one of them anew since it was copied
         """
         statement = sql.SQL(
-            "SELECT encode(pg_catalog.sha256(coalesce(string_agg(piece, ''::bytea), ''::bytea)), 'hex') FROM"
-            " (SELECT piece FROM generate_series({first}, {end}::bigint - 1, {few}) AS start, LATERAL"
-            " (SELECT pg_catalog.sha256(string_agg(sent, ''::bytea)) AS piece FROM"
+            "SELECT encode(pg_catalog.sha256(coalesce(string_agg(piece, ''::bytea), ''::bytea)), 'hex'),"
+            " coalesce(sum(rows), 0) FROM"
+            " (SELECT piece, rows FROM generate_series({first}, {end}::bigint - 1, {few}) AS start, LATERAL"
+            " (SELECT pg_catalog.sha256(string_agg(sent, ''::bytea)) AS piece, count(*) AS rows FROM"
             " (SELECT pg_catalog.record_send(ROW({columns}, {version})) AS sent FROM {cold} AS copied WHERE {lies}"
             " AND copied.{ordinal} >= start AND copied.{ordinal} < start + {few} ORDER BY {object}, {ordinal})"
             " AS neighbours) AS pieces ORDER BY start) AS ordered"
@@ -136,7 +140,11 @@ class PostgresColdTables:
             object=sql.Identifier(cold.OBJECT),
             ordinal=sql.Identifier(cold.ORDINAL),
         )
-        return str(session.execute(statement)[0][0])
+        digest, rows = session.execute(statement)[0]
+        if copied.writer is not None and rows != copied.rows:
+            message = f"{copied.rows - rows} copies in {copied.table} were written anew while they were archived."
+            raise StatementTimedOut(f"{message} A retry copies these rows again.")
+        return str(digest)
 
     @contextmanager
     def read(

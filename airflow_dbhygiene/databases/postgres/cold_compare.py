@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final
 
 from psycopg import sql
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from airflow_dbhygiene.databases.postgres.session import PostgresSession
     from airflow_dbhygiene.databases.protocol import Selection
 
+_WORTH_SHARING: Final = 20_000
+"""Rows; a purge's careful batch has no more, and takes no processes from others."""
+
 _PLACE: Final = sql.SQL("hot.ctid = copied.{}").format(sql.Identifier(cold_look.PLACE))
 
 
@@ -27,7 +31,7 @@ def compared(session: PostgresSession, selection: Selection, copied: Copied) -> 
     """
     session.one_by_one()
     in_place = _in_place(session, selection, copied)
-    with session.shared():
+    with session.shared() if copied.rows > _WORTH_SHARING else nullcontext():
         if in_place and (found := _compared(session, selection, copied, _PLACE)) == (copied.rows, copied.rows):
             return found
         return _compared(session, selection, copied, _keys(selection))

@@ -131,7 +131,7 @@ def _column_refusals(
         if name not in known and name not in OWN:
             yield (
                 f"column {name} is no longer in {selection.table}, and rows archived before have values in it: "
-                f"{alter} DROP COLUMN {quoted}; gives them up, or name another cold table."
+                f"name another cold table, or give them up for good: {alter} DROP COLUMN {quoted};"
             )
         elif name in known and known[name].type != kind:
             yield (
