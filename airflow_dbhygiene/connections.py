@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow_dbhygiene.errors import NotFound, PolicyInvalid
@@ -51,7 +52,8 @@ def open_database(conn_id: str, connection: Connection | None = None) -> Databas
     from airflow_dbhygiene.databases.postgres import PostgresDatabase  # noqa: PLC0415
 
     hook = PostgresHook(postgres_conn_id=conn_id, connection=found)
-    return PostgresDatabase(cast("Any", hook.get_conn))  # psycopg 3's connections: the package depends on it
+    # psycopg 3's connections: the package depends on it
+    return PostgresDatabase(_one_at_a_time(cast("Any", hook.get_conn)))
 
 
 def _mysql(conn_id: str, connection: Connection) -> Database:
@@ -63,7 +65,18 @@ def _mysql(conn_id: str, connection: Connection) -> Database:
         raise PolicyInvalid(message) from error
     from airflow_dbhygiene.databases.mysql import MySqlDatabase  # noqa: PLC0415
 
-    return MySqlDatabase(MySqlHook(mysql_conn_id=conn_id, connection=connection).get_conn)
+    return MySqlDatabase(_one_at_a_time(MySqlHook(mysql_conn_id=conn_id, connection=connection).get_conn))
+
+
+def _one_at_a_time(connect: Callable[[], Any]) -> Callable[[], Any]:
+    """Keep threads apart: a hook keeps what it opens, and gives what it keeps. A signal may find this very thread."""
+    lock = threading.RLock()
+
+    def connect_alone() -> Any:
+        with lock:
+            return connect()
+
+    return connect_alone
 
 
 def open_store(archive: Parquet) -> Store:

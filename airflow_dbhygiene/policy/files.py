@@ -86,7 +86,7 @@ def merge(under: dict[str, Any], over: Any) -> dict[str, Any]:
     for key, value in over.items():
         both = isinstance(value, dict) and isinstance(under.get(key), dict)
         same_kind = both and value.get("kind", under[key].get("kind")) == under[key].get("kind")
-        merged[key] = merge(under[key], value) if same_kind else value
+        merged[key] = merge(under[key] if same_kind else {}, value) if isinstance(value, dict) else value
     return merged
 
 

@@ -93,14 +93,15 @@ def erase(site: Site, wish: ErasureWish) -> Erased:
     Killed anywhere it may be called again. Runs with erased rows can no longer be restored by this package.
 
     :returns: how many rows were erased, and which keys were in no object
-    :raises NotFound: when the ledger has no run of such a policy that archived rows
+    :raises NotFound: when the ledger has no run of such a policy that has begun to archive
     :raises PolicyInvalid: when a key does not fit the primary key
-    :raises IllegalMove: when a run of it may still go on, or its archive is no Parquet
+    :raises IllegalMove: when one of these may still go on, or its archive is no Parquet
     """
     with site.database.session() as session:
         migrate(site.database, session)
         runs = [Ledger(session).existing_run(name) for name in Ledger(session).run_ids(wish.policy)]
-        runs = [run for run in runs if run.policy.archives]
+        # Another may begin meanwhile: it takes what is in the table by then, and is none of those that are looked at.
+        runs = [run for run in runs if run.policy.archives and Objects(session).any_of(run.run_id)]
         if not runs:
             raise NotFound(f"policy {wish.policy!r} has no run with an archive in this database's ledger.")
         for run in runs:
@@ -114,7 +115,7 @@ def _check(site: Site, session: Any, run: Run, wish: ErasureWish) -> None:
     if not isinstance(run.policy.archive, Parquet):
         raise IllegalMove(f"run {run.run_id} is archived in a table: delete its rows there.")
     unfinished = [chunk.label for chunk in Ledger(session).chunks(run.run_id) if chunk.state != PURGED]
-    if unfinished and Objects(session).any_of(run.run_id) and _may_go_on(site, session, run):
+    if unfinished and _may_go_on(site, session, run):
         message = f"run {run.run_id}: {unfinished[0]} is not purged. Finish the run first: clear the failed tasks of"
         raise IllegalMove(f"{message} its DAG run ({', '.join(map(str, run.origin.values()))}).")
     if odd := [key for key in wish.keys if len(key) != len(run.selection.key)]:

@@ -5,6 +5,7 @@ Of rows that have no archive nobody knows where so many of them end: to look tak
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -41,7 +42,7 @@ class Scout:
         self._thread = thread
         self._sessions = sessions
         self._session: Any = None
-        self._looked = 0.0
+        self._looked = -math.inf
         self._ahead: _Look | None = None
 
     def begin(self, span: Span, rows: int) -> None:

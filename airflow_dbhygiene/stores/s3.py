@@ -13,7 +13,7 @@ from airflow_dbhygiene.stores.failures import s3_code
 if TYPE_CHECKING:
     from airflow_dbhygiene.policy.archive import Encryption, ObjectLock
 
-_NOT_FOR_US: Final = frozenset({"AccessDenied", "MethodNotAllowed", "NotImplemented", "NoSuchUpload"})
+_MAY_PASS: Final = frozenset({"", "InternalError", "RequestTimeout", "ServiceUnavailable", "SlowDown"})
 _NO_LOCK: Final = frozenset({"ObjectLockConfigurationNotFoundError", "NoSuchObjectLockConfiguration", "InvalidRequest"})
 
 
@@ -29,7 +29,7 @@ def reaching(filesystem: Any) -> Callable[[], object]:
 def forget_uploads(filesystem: Any, path: str) -> None:
     """Let S3 forget uploads in parts of an object that nobody completed: nobody sees them, and everybody pays.
 
-    Where that is refused, or S3's like do not know how, they are left to the bucket's lifecycle rule.
+    Where that is refused, in whatever words S3's like have for it, they are left to the bucket's lifecycle rule.
     """
     bucket, key, _ = filesystem.split_path(path)
     try:
@@ -38,7 +38,7 @@ def forget_uploads(filesystem: Any, path: str) -> None:
             if upload["Key"] == key:
                 filesystem.call_s3("abort_multipart_upload", Bucket=bucket, Key=key, UploadId=upload["UploadId"])
     except OSError as error:
-        if s3_code(error) not in _NOT_FOR_US:
+        if s3_code(error) in _MAY_PASS:
             raise
 
 

@@ -215,6 +215,23 @@ def test_a_row_that_becomes_stale_while_two_connections_copy(stage: Stage, monke
     assert (late[2], left in stage.copies()) == ("late", False)
 
 
+@pytest.mark.rights("all", "the table is the test's own")
+def test_columns_may_have_any_names(stage: Stage) -> None:
+    """Those of our own statements' parts, too: what is archived is digested, compared and given back whole."""
+    names = "start rows piece pieces sent digested copied hot state place first neighbours".split()
+    quote = "`" if isinstance(stage.job, MySqlJob) else '"'
+    columns = (f"ADD COLUMN {quote}{name}{quote} integer DEFAULT {i}" for i, name in enumerate(names, start=7))
+    stage.job.execute(f"ALTER TABLE events {', '.join(columns)}")
+    before = stage.job.execute("SELECT * FROM events ORDER BY id")
+    certificate = stage.job.run(stage.policy())
+    assert (certificate["state"], certificate["rows_purged"]) == ("done", ROWS)
+    assert verify_archive(stage.job.site, run_id=certificate["run"]).findings == []
+    assert restore(stage.job.site, Wish(certificate["run"], "back")).restored == ROWS
+    assert stage.job.execute("SELECT * FROM events ORDER BY id") == before
+    stage.execute(f"UPDATE {stage.cold} SET note = 'forged' WHERE id = 150")
+    assert verify_archive(stage.job.site, run_id=certificate["run"]).findings != []
+
+
 def _copy_by_two(stage: Stage, monkeypatch: pytest.MonkeyPatch, *meanwhile: str) -> None:
     """Let few rows be worth two connections, and something happen once the first half's rows are counted."""
     hop, waiting = cold_copy.hop, list(meanwhile)

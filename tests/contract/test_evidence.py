@@ -16,11 +16,14 @@ from pyarrow import parquet as pq
 
 from airflow_dbhygiene.errors import IllegalMove, NotFound, PolicyInvalid
 from airflow_dbhygiene.policy import Matching
+from airflow_dbhygiene.steps import erase as erasing
 from airflow_dbhygiene.steps.archive import archive
 from airflow_dbhygiene.steps.erase import Erased, ErasureWish, erase
 from airflow_dbhygiene.steps.hold import HoldWish, place_hold
+from airflow_dbhygiene.steps.purge import purge
 from airflow_dbhygiene.steps.report import describe, report
 from airflow_dbhygiene.steps.restore import Wish, restore
+from airflow_dbhygiene.steps.verify import verify
 from airflow_dbhygiene.steps.verify_archive import Verified, verify_archive, verify_store
 from airflow_dbhygiene.version import VERSION
 from tests.job import AS_OF, STALE_EVENTS, Job, window_of
@@ -288,6 +291,26 @@ def test_the_server_reads_the_keys_that_are_to_be_erased(events_job: Job) -> Non
     assert left.column("id").to_pylist() == [4]
     with pytest.raises(PolicyInvalid, match=r"a key does not fit \(id, at, paid, held, code\)"):
         erase(events_job.site, ErasureWish("visits", (("one", *WRITTEN[mysql][0][1:]),), "request 17", "dpo"))
+
+
+@pytest.mark.rights("restore")
+def test_a_run_that_begins_during_an_erasure_is_left_alone(events_job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its archive is of what the table holds by then, and goes on being whole."""
+    policy = events_job.policy()
+    events_job.run(policy, window_of(policy, AS_OF.subtract(days=50)))
+    ticket, *_ = events_job.start(policy)
+    check = erasing._check
+
+    def check_while_it_begins(*arguments: Any) -> None:
+        check(*arguments)
+        archive(events_job.site, ticket.run, ticket.chunk)
+
+    monkeypatch.setattr(erasing, "_check", check_while_it_begins)
+    assert erase(events_job.site, ErasureWish("events", (("5",), ("1900",)), "request 17", "dpo")) == Erased(
+        1, (("1900",),)
+    )
+    verify(events_job.site, ticket.run, ticket.chunk)
+    assert purge(events_job.site, ticket.run, ticket.chunk).purged > 0
 
 
 @pytest.mark.rights("restore")

@@ -101,6 +101,7 @@ BROKEN = [
     (ORDERS + "retention: 90 days", "retention: is not a field here"),
     (ORDERS + "stale: {keep: forever}", "keep 'forever' is not a duration"),
     (ORDERS + "true: yes", "True"),
+    (ORDERS + "pace: {on: 5}", "True is no name of a field"),
     (ORDERS + "dag: {skedule: '@daily'}", "dag.skedule: is not a setting of the DAG; known are .*schedule"),
     (ORDERS + "dag: daily", "dag: must be a mapping"),
     (ORDERS + "archive: nowhere", "archive"),

@@ -238,9 +238,10 @@ class MySqlSession:
             self.close_second()
         self._second_asked = time.monotonic()
         if self._second is None:
-            self._second = self._others.enter_context(self._connections.session())
+            second = self._others.enter_context(self._connections.session())
             # Where somebody waits to change the table, the first one, which he waits for, waits for this one.
-            self._second.execute("SET SESSION lock_wait_timeout = 1")
+            second.execute("SET SESSION lock_wait_timeout = 1")
+            self._second = second
         return self._second
 
     def close_second(self) -> None:

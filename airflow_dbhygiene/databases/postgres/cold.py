@@ -123,12 +123,12 @@ class PostgresColdTables:
         """
         statement = sql.SQL(
             "SELECT encode(pg_catalog.sha256(coalesce(string_agg(piece, ''::bytea), ''::bytea)), 'hex'),"
-            " coalesce(sum(rows), 0) FROM"
-            " (SELECT piece, rows FROM generate_series({first}, {end}::bigint - 1, {few}) AS start, LATERAL"
+            " coalesce(sum(rows), 0) FROM (SELECT piece, rows FROM"
+            " generate_series({first}, {end}::bigint - 1, {few}) AS pieces(start), LATERAL"
             " (SELECT pg_catalog.sha256(string_agg(sent, ''::bytea)) AS piece, count(*) AS rows FROM"
             " (SELECT pg_catalog.record_send(ROW({columns}, {version})) AS sent FROM {cold} AS copied WHERE {lies}"
-            " AND copied.{ordinal} >= start AND copied.{ordinal} < start + {few} ORDER BY {object}, {ordinal})"
-            " AS neighbours) AS pieces ORDER BY start) AS ordered"
+            " AND copied.{ordinal} >= pieces.start AND copied.{ordinal} < pieces.start + {few}"
+            " ORDER BY copied.{object}, copied.{ordinal}) AS neighbours) AS digested ORDER BY pieces.start) AS ordered"
         ).format(
             first=sql.Literal(copied.first),
             end=sql.Literal(copied.end),
