@@ -86,4 +86,4 @@ def doomed(site: Site, run: Run, receipt: ObjectReceipt, archived: Archived) -> 
     if archived.copied is not None:
         return LyingBeside(site, run, receipt.name, archived.copied)
     batches = archived.batches(_ROWS_AT_A_TIME, run.selection.identifying)
-    return ReadBack(site, run, receipt.first_ordinal, pa.Table.from_batches(batches).combine_chunks())
+    return ReadBack(site, run, receipt.first_ordinal, pa.Table.from_batches(batches))

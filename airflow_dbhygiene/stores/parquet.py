@@ -16,7 +16,7 @@ from airflow_dbhygiene.databases.cold import Outlook
 from airflow_dbhygiene.errors import ArchiveDamaged
 from airflow_dbhygiene.stores.failures import s3_code, translated
 from airflow_dbhygiene.stores.folder import unfinished_of, write_durably
-from airflow_dbhygiene.stores.parquet_file import ParquetObject, sha256_of, write_parquet
+from airflow_dbhygiene.stores.parquet_file import ParquetObject, give_back_memory, sha256_of, write_parquet
 from airflow_dbhygiene.stores.protocol import Spooled
 from airflow_dbhygiene.stores.s3 import S3Protection, forget_uploads, reaching
 from airflow_dbhygiene.stores.scratch import scratch_file
@@ -112,6 +112,7 @@ class ParquetStore:
             yield replace(
                 write_parquet(path, batches, schema, notes, self._compression_level, grown), under_way=under_way
             )
+        give_back_memory()
 
     def upload(self, spooled: Spooled, name: str) -> str:
         """Put a spooled object under its name, and wait until it is durable."""
@@ -143,6 +144,7 @@ class ParquetStore:
                 raise ArchiveDamaged(f"object {self.url}/{name} {fault}: {_RESTORE}")
             with pq.ParquetFile(path) as file:
                 yield ParquetObject(file)
+        give_back_memory()
 
     def protect(self, name: str) -> None:
         """Put an object under Object Lock, if there is to be one; again, it begins anew."""

@@ -164,6 +164,11 @@ def _row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(gathered)
 
 
+def give_back_memory() -> None:
+    """Give the system what an object has left, or object by object more would lie about in pieces."""
+    pa.default_memory_pool().release_unused()
+
+
 def sha256_of(path: Path) -> str:
     """Digest a file's bytes."""
     with path.open("rb") as file:

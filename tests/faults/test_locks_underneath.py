@@ -30,6 +30,7 @@ from tests.faults.stage import (
     assert_every_row_is_accounted_for,
     assert_ledger_adds_up,
     keys_of,
+    place_hold,
     set_pace,
 )
 
@@ -188,6 +189,7 @@ def test_no_batch_lasts_until_others_look_for_a_deadlock(verified: Stage) -> Non
     database = sql.Identifier(verified.dsn.rpartition("/")[2]).as_string()
     verified.execute(f"ALTER DATABASE {database} SET deadlock_timeout = '1ms'")
     set_pace(verified, lock_timeout_seconds=0.5, max_batch_rows=20_000)
+    place_hold(verified, "(SELECT count(*) FROM generate_series(1, 100 + id % 2)) < 0")  # or a range is done by then
     keys = keys_of(verified)
     verified.perform("purge 1", "purge 2", "report")
     assert verified.one("SELECT count(*) FROM dbhygiene.batch WHERE careful") > 0
