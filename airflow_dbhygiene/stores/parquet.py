@@ -88,6 +88,7 @@ class ParquetStore:
         with self._translated(name), contextlib.suppress(FileNotFoundError):  # a twin's probe may have removed it
             if self._filesystem.cat_file(self._path(name)) != b"probe":
                 raise ArchiveDamaged(f"{self.url} does not give back what was written to it.")
+        with self._translated(name):
             self._remove(name)
 
     @contextmanager

@@ -119,7 +119,7 @@ class PostgresColdTables:
 
         Few at a time: a digest for each row takes as long as all the rest, and no value can exceed a gigabyte.
 
-        :raises StatementTimedOut: when another transaction has written one of them anew since it was copied
+        :raises StatementTimedOut: when another transaction has written one of them anew since, or removed it
         """
         statement = sql.SQL(
             "SELECT encode(pg_catalog.sha256(coalesce(string_agg(piece, ''::bytea), ''::bytea)), 'hex'),"
@@ -142,7 +142,7 @@ class PostgresColdTables:
         )
         digest, rows = session.execute(statement)[0]
         if copied.writer is not None and rows != copied.rows:
-            message = f"{copied.rows - rows} copies in {copied.table} were written anew while they were archived."
+            message = f"{copied.rows - rows} copies in {copied.table} were written anew, or removed, unread."
             raise StatementTimedOut(f"{message} A retry copies these rows again.")
         return str(digest)
 
