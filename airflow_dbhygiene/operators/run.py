@@ -86,7 +86,7 @@ class ReportOperator(RunOperator):
 
 def policy_asset(policy: Policy) -> Asset:
     """Give the asset whose events tell of a policy's finished runs."""
-    return Asset(name=f"hygiene/{policy.name}", uri=f"dbhygiene://{policy.conn_id}/{policy.name}", group="hygiene")
+    return Asset(name=f"hygiene/{policy.name}", uri=f"x-dbhygiene://{policy.conn_id}/{policy.name}", group="hygiene")
 
 
 def _count(certificate: dict[str, Any]) -> None:

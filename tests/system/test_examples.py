@@ -11,7 +11,7 @@ import pytest
 from tests.system.lab import EXAMPLES, Lab, eventually
 
 AS_OF = "2014-01-01T00:00:00Z"
-HEAVY = ("pyarrow", "psycopg", "sqlglot", "numpy", "s3fs", "adbc_driver_manager", "pandas")
+HEAVY = ("pyarrow", "psycopg", "sqlglot", "numpy", "s3fs", "adbc_driver_manager", "pandas", "boto3")
 FLIGHTS = "SELECT count(*) FROM public.flights"
 # DAG → what its run takes, as SQL over the database that it finds.
 FOLDER = {

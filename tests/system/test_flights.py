@@ -130,7 +130,7 @@ def test_certificate_is_in_xcom_in_the_store_and_on_the_asset(flights: Lab, run:
     assert json.loads(rendered["certificate"]) == certificate
     assert f"purged {stale:,}" in rendered["report"]
     (event,) = flights.client.asset_events(DAG, run)
-    assert event.uri == "dbhygiene://shop_pg/flights"
+    assert event.uri == "x-dbhygiene://shop_pg/flights"
     assert event.extra["rows_purged"] == stale
     assert event.extra["certificate_sha256"] == certificate["certificate_sha256"]
 

@@ -39,6 +39,12 @@ def test_the_dag_processor_loads_nothing_heavy() -> None:
     assert not newly_loaded(f"import {ours}", airflow) & set(HEAVY)
 
 
+@pytest.mark.parametrize("engine", ["postgres", "mysql"])
+def test_a_task_loads_no_more_than_its_step_needs(engine: str) -> None:
+    """Each task is a process of its own: what the drivers could load for other uses costs every one of them."""
+    assert not newly_loaded(f"import airflow_dbhygiene.databases.{engine}") & {"pandas", "pyarrow.dataset", "sqlglot"}
+
+
 @pytest.mark.parametrize(
     "module", ["airflow_dbhygiene.policy", "airflow_dbhygiene.errors", "airflow_dbhygiene.policy.files"]
 )

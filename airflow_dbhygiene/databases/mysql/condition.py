@@ -8,7 +8,6 @@ from airflow_dbhygiene.databases.mysql import catalog, catalog_sql
 from airflow_dbhygiene.databases.mysql.keys import try_condition
 from airflow_dbhygiene.databases.mysql.types import INTEGERS, kind_of
 from airflow_dbhygiene.databases.mysql.writing import quoted, spelled
-from airflow_dbhygiene.databases.predicate import check_predicate
 from airflow_dbhygiene.errors import NotFound, PolicyInvalid
 from airflow_dbhygiene.policy.keep import wall_time
 from airflow_dbhygiene.policy.stale import Matching
@@ -64,6 +63,8 @@ def checked(session: MySqlSession, text: str, where: str) -> str:
 
     :raises PolicyInvalid: unless it is one boolean expression without clocks, volatile and stored functions
     """
+    from airflow_dbhygiene.databases.predicate import check_predicate  # noqa: PLC0415 - few policies have SQL to parse
+
     functions = check_predicate(text, dialect="mysql", where=where)
     if volatile := sorted(functions & _VOLATILE):
         message = f"{where}: function {volatile[0]} is volatile: it could answer differently, or change data."

@@ -8,7 +8,6 @@ from psycopg import sql
 
 from airflow_dbhygiene.databases.postgres import catalog
 from airflow_dbhygiene.databases.postgres.keys import explain_condition, try_condition
-from airflow_dbhygiene.databases.predicate import check_predicate
 from airflow_dbhygiene.errors import NotFound, PolicyInvalid
 from airflow_dbhygiene.policy.keep import wall_time
 from airflow_dbhygiene.policy.stale import Matching
@@ -69,6 +68,8 @@ def checked(session: PostgresSession, text: str, where: str) -> sql.SQL:
 
     :raises PolicyInvalid: unless it is one boolean expression without clocks and volatile functions
     """
+    from airflow_dbhygiene.databases.predicate import check_predicate  # noqa: PLC0415 - few policies have SQL to parse
+
     functions = check_predicate(text, dialect="postgres", where=where)
     volatile = session.execute(
         "SELECT DISTINCT proname FROM pg_catalog.pg_proc WHERE provolatile = 'v' AND lower(proname) = ANY(%s)"

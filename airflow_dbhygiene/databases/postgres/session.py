@@ -5,14 +5,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import adbc_driver_manager.dbapi
+import adbc_driver_manager
 import psycopg
 from psycopg import sql
 
 from airflow_dbhygiene import errors
 from airflow_dbhygiene.databases.postgres.keepalive import KEEPALIVE, keep_alive
+
+if TYPE_CHECKING:
+    from adbc_driver_manager import dbapi
 
 Query = str | sql.Composable
 
@@ -107,7 +110,7 @@ def translated() -> Iterator[None]:
     """Let driver errors leave as ours."""
     try:
         yield
-    except (psycopg.Error, adbc_driver_manager.dbapi.Error) as error:
+    except (psycopg.Error, adbc_driver_manager.Error) as error:
         raise translate(error) from error
 
 
@@ -261,9 +264,9 @@ class Connections:
                 connection.close()
 
     @contextmanager
-    def reader(self) -> Iterator[adbc_driver_manager.dbapi.Connection]:
+    def reader(self) -> Iterator[dbapi.Connection]:
         """Open a read-only connection that gives Arrow data."""
-        import adbc_driver_postgresql.dbapi as adbc  # noqa: PLC0415 - only the archive step needs it
+        import adbc_driver_postgresql.dbapi as adbc  # noqa: PLC0415 - it loads pandas, where that is installed; few steps need it
 
         refuse_if(self._stopped)
         with translated(), self._connect() as known:
@@ -307,7 +310,7 @@ def _known(name: str, version: int) -> bool:
     return name != "transaction_timeout" or version >= 170000  # noqa: PLR2004 - the version that brought it
 
 
-def _one(cursor: adbc_driver_manager.dbapi.Cursor, statement: str) -> int:
+def _one(cursor: dbapi.Cursor, statement: str) -> int:
     cursor.execute(statement)
     row = cursor.fetchone()
     assert row is not None  # noqa: S101 - a SELECT without FROM has a row
