@@ -20,7 +20,7 @@ from airflow_dbhygiene.databases.mysql.types import (
     kind_of,
 )
 from airflow_dbhygiene.databases.mysql.writing import listed, spelled
-from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Column, Facts, Server, Shape
+from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Column, Facts, Server, Shape, refuse_if_changed
 from airflow_dbhygiene.errors import NotFound, ReadOnlyServer
 from airflow_dbhygiene.policy.archive import ColdTable
 from airflow_dbhygiene.policy.names import TableName
@@ -101,19 +101,23 @@ def inspect(session: MySqlSession, policy: Policy) -> Facts:
 
     :raises NotFound: when there is no such table
     :raises PrivilegeMissing: when the user may not see all that hangs on it; the message holds the GRANT
+    :raises StatementTimedOut: when the table changes meanwhile: half of the facts would be of another table
     """
     name = policy.table_name
     table = table_row(session, name)
     privileges.check(session, policy)
+    before = fingerprint(session, name)
     columns, lossy = _columns(session, policy)
     key = _key(session, name)
     refusals = (*_refusals(session, policy, table, columns, key), *lossy)
+    written = ddl(session, name)
+    refuse_if_changed(name, before, fingerprint(session, name))
     return Facts(
         name=name,
         columns=columns,
         key=key.columns if key else (),
-        ddl=ddl(session, name),
-        fingerprint=fingerprint(session, name),
+        ddl=written,
+        fingerprint=before,
         row_estimate=table["row_estimate"],
         table_bytes=int(table["data_bytes"]),
         refusals=refusals,

@@ -10,7 +10,7 @@ from psycopg import sql
 
 from airflow_dbhygiene.databases.postgres import catalog_sql, repack
 from airflow_dbhygiene.databases.postgres.types import TypeFact, form_of
-from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Column, Facts, Server, Shape
+from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Column, Facts, Server, Shape, refuse_if_changed
 from airflow_dbhygiene.errors import NotFound, PrivilegeMissing, ReadOnlyServer
 from airflow_dbhygiene.policy.archive import ColdTable
 
@@ -72,9 +72,11 @@ def inspect(session: PostgresSession, policy: Policy) -> Facts:
     """Read the table's facts, refusals and warnings.
 
     :raises NotFound: when there is no such table
+    :raises StatementTimedOut: when the table changes meanwhile: half of the facts would be of another table
     """
     name = policy.table_name
     with session.transaction(search_path="pg_catalog"):
+        before = fingerprint(session, name)
         table = table_row(session, name)
         columns, lossy = _columns(session, table["oid"], policy)
         key = _key(session, table["oid"])
@@ -82,13 +84,14 @@ def inspect(session: PostgresSession, policy: Policy) -> Facts:
             "columns": columns,
             "key": key,
             "ddl": _ddl(session, name, table["oid"], key),
-            "fingerprint": fingerprint(session, name),
+            "fingerprint": before,
             "row_estimate": table["row_estimate"],
             "table_bytes": table["table_bytes"],
         }
         refusals = (*_refusals(session, policy, table, columns, key), *lossy)
         warnings = tuple(_warnings(session, table))
     refusals = (*refusals, *_operator_refusals(session, table["oid"]))
+    refuse_if_changed(name, before, fingerprint(session, name))
     return Facts(name=name, refusals=refusals, warnings=warnings, **facts)
 
 
