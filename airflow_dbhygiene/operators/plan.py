@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from airflow_dbhygiene.operators.moments import moments_of, origin_of
-from airflow_dbhygiene.operators.step import HygieneOperator
+from airflow_dbhygiene.operators.step import HygieneOperator, readable
 from airflow_dbhygiene.policy.moments import resolve_window
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class PlanOperator(HygieneOperator):
 
     def __init__(self, *, policy: Policy, as_of: str | None = None, dry_run: bool | str = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.policy_json = policy.json_text
+        self.policy_json = readable(json.loads(policy.json_text))
         self.policy_digest = policy.digest
         self.as_of = as_of
         self.is_dry_run = dry_run

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_dbhygiene.operators.links import CertificateLink, PlanLink
-from airflow_dbhygiene.operators.step import RunOperator, given
+from airflow_dbhygiene.operators.step import RunOperator, given, readable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,7 +47,8 @@ class ReclaimOperator(RunOperator):
 class ReportOperator(RunOperator):
     """Write the certificate, tell the figures, and emit an asset event that carries them.
 
-    Returns the certificate, or ``{"state": "nothing to do"}`` when no run was planned.
+    Returns the certificate, or ``{"state": "nothing to do"}`` when no run was planned: then there is no event.
+    The Rendered Templates tab shows the certificate without its list of chunks.
 
     :param conn_id: Airflow connection of the database
     :param run: the run's id; empty when nothing was planned
@@ -74,11 +74,13 @@ class ReportOperator(RunOperator):
         if not self.has_run:
             self.report = "nothing to report: no run was planned, or it was a dry run."
             self.log.info(self.report)
+            self.outlets = []  # Airflow would emit an event for each, and start whatever follows a finished run
             return {"policy": self._policy_name, "state": "nothing to do"}
         certificate = report(site, self.run_id(), given(context["dag_run"].triggering_user_name))
-        self.report, self.certificate = describe(certificate), json.dumps(certificate, ensure_ascii=False)
+        without_chunks = {name: value for name, value in certificate.items() if name != "chunk_list"}
+        self.report, self.certificate = describe(certificate), readable(without_chunks)
         self.log.info("report:\n%s", self.report)
-        figures = {name: value for name, value in certificate.items() if name not in ("chunk_list", "predicate")}
+        figures = {name: value for name, value in without_chunks.items() if name != "predicate"}
         context["outlet_events"][self._asset].extra = figures
         _count(certificate)
         return certificate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
@@ -104,6 +105,11 @@ class RunOperator(HygieneOperator):
         if not self.has_run:
             raise AirflowSkipException("nothing was planned: there is no run.")
         return str(self.run)
+
+
+def readable(document: Mapping[str, Any]) -> str:
+    """Write a document as a page shows it: a value a line. Airflow cuts what is longer than 4,096 characters."""
+    return json.dumps(document, ensure_ascii=False, indent=1)
 
 
 def given(text: Any) -> str | None:
