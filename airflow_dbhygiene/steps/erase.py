@@ -141,7 +141,8 @@ def _erase_in_run(search: _Search, session: Any, run: Run) -> int:
         for receipt in Objects(session).of(chunk):
             erasure = _replaced(search, store, run, receipt, known.get(receipt.name))
             if erasure is not None:
-                Erasures(session).record(erasure)
+                with session.transaction(durable=True):  # before the old object goes
+                    Erasures(session).record(erasure)
                 erased += erasure.rows_erased - (known[receipt.name].rows_erased if receipt.name in known else 0)
     for each in Erasures(session).of_run(run.run_id):
         store.discard(each.name)

@@ -169,7 +169,7 @@ def _protect(job: _Job) -> None:
     hold_id, predicate = f"restored {job.wish.restore_id}", f"{job.run.selection.predicate}{where}"
     table, reason = job.run.policy.table, f"rows of run {job.run.run_id} were restored"
     holds = Holds(job.session)
-    with job.session.transaction():
+    with job.session.transaction(durable=True):
         job.site.database.close_gate(job.session)
         fields = {"hold_id": hold_id, "table_name": table, "predicate": predicate, "reason": reason}
         holds.place({**fields, "placed_by": RESTORE}, None)
@@ -190,7 +190,7 @@ def _restore_chunk(job: _Job, chunk: Chunk) -> Iterator[Restored]:
 
 
 def _restore_batch(job: _Job, chunk: Chunk, span: range, rows: pa.Table) -> Restored:
-    with job.session.transaction():
+    with job.session.transaction(durable=True):
         try:
             restored = job.site.database.restore_rows(job.session, job.run.selection, rows, job.target, job.wish.where)
         except RowsReferenced as error:
