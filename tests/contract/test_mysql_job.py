@@ -16,7 +16,7 @@ import pytest
 from airflow_dbhygiene.databases.mysql import folding
 from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Restored
 from airflow_dbhygiene.errors import DatabaseUnavailable, NotFound, NotLossless, RowsLocked, StatementTimedOut
-from airflow_dbhygiene.policy import Pace
+from airflow_dbhygiene.policy import ColdTable, Pace, Parquet
 from airflow_dbhygiene.steps.archive import archive
 from airflow_dbhygiene.steps.purge import purge
 from airflow_dbhygiene.steps.report import report
@@ -416,6 +416,49 @@ def test_transactions_that_the_server_would_chain_end_where_they_end(job: MySqlJ
         assert figures(job.run(job.policy())) == {"archived": STALE_EVENTS, "purged": STALE_EVENTS}
     finally:
         job.execute("SET GLOBAL completion_type = 'NO_CHAIN'")
+
+
+@contextmanager
+def server_says(job: MySqlJob, setting: str, value: int) -> Iterator[None]:
+    """Let the server's own setting, which every new session begins with, be another."""
+    job.execute(f"SET GLOBAL {setting} = {value}")
+    try:
+        yield
+    finally:
+        job.execute(f"SET GLOBAL {setting} = DEFAULT")
+
+
+@pytest.mark.rights("restore")
+def test_a_server_that_cuts_results_short_hides_no_hold_and_no_outcome(job: MySqlJob) -> None:
+    """Rows beyond its sql_select_limit would be purged though they are held, called vanished, and rise again."""
+    tickets = verified(job)
+    job.execute("UPDATE events SET note = 'changed' WHERE id < 300")
+    job.execute("DELETE FROM events WHERE id BETWEEN 300 AND 599")
+    job.execute(
+        "INSERT INTO dbhygiene.hold (hold_id, table_name, predicate, reason, placed_by)"
+        " SELECT concat('case ', id), %s, concat('id = ', id), 'case', 'legal' FROM events WHERE id BETWEEN 600 AND 749",
+        (job.policy().table,),
+    )
+    with server_says(job, "sql_select_limit", 100):
+        left_out = {"drifted": 300, "vanished": 300, "held": 150}
+        assert purged(job, tickets) == {"archived": STALE_EVENTS, "purged": STALE_EVENTS - 750, **left_out}
+        assert restore(job.site, Wish(tickets[0].run, "back")) == Restored(STALE_EVENTS - 750)
+    assert job.one("SELECT count(*) FROM events WHERE id BETWEEN 300 AND 599") == 0
+
+
+@pytest.mark.rights("all")
+@pytest.mark.parametrize(("setting", "value"), [("sql_select_limit", 100), ("max_join_size", 100)])
+@pytest.mark.parametrize("beside", [False, True], ids=["parquet", "cold table"])
+def test_a_server_that_limits_what_a_query_reads_does_not_limit_the_job(
+    job: MySqlJob, setting: str, value: int, *, beside: bool
+) -> None:
+    """A run through copies beside was restored only in part, and was refused altogether."""
+    name = job.parameters["database"]
+    archive_at = ColdTable(f"{name}.events_cold") if beside else Parquet("file:///cold")
+    with server_says(job, setting, value):
+        certificate = job.run(job.policy(archive=archive_at))
+        assert figures(certificate) == {"archived": STALE_EVENTS, "purged": STALE_EVENTS}
+        assert restore(job.site, Wish(certificate["run"], "back")).restored == STALE_EVENTS
 
 
 @pytest.mark.rights("restore")
