@@ -16,7 +16,7 @@ import pytest
 from airflow_dbhygiene.databases.mysql import folding
 from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Restored
 from airflow_dbhygiene.errors import DatabaseUnavailable, NotFound, NotLossless, RowsLocked, StatementTimedOut
-from airflow_dbhygiene.policy import ColdTable, Pace, Parquet
+from airflow_dbhygiene.policy import ColdTable, Matching, Pace, Parquet
 from airflow_dbhygiene.steps.archive import archive
 from airflow_dbhygiene.steps.purge import purge
 from airflow_dbhygiene.steps.report import report
@@ -459,6 +459,45 @@ def test_a_server_that_limits_what_a_query_reads_does_not_limit_the_job(
         certificate = job.run(job.policy(archive=archive_at))
         assert figures(certificate) == {"archived": STALE_EVENTS, "purged": STALE_EVENTS}
         assert restore(job.site, Wish(certificate["run"], "back")).restored == STALE_EVENTS
+
+
+def test_the_ledger_is_made_where_tables_are_compact_by_default(job: MySqlJob) -> None:
+    """Its keys are longer than what such a table takes."""
+    before = job.one("SELECT @@GLOBAL.innodb_default_row_format")
+    job.execute("SET GLOBAL innodb_default_row_format = 'compact'")
+    try:
+        assert figures(job.run(job.policy())) == {"archived": STALE_EVENTS, "purged": STALE_EVENTS}
+    finally:
+        job.execute(f"SET GLOBAL innodb_default_row_format = '{before}'")
+
+
+@pytest.mark.rights("all")
+def test_rows_come_back_into_a_table_that_was_given_another_collation(job: MySqlJob) -> None:
+    """The way back does not end where somebody has converted the table since: keys are compared by its collation."""
+    job.execute("CREATE TABLE named (k varchar(20) PRIMARY KEY, other varchar(20) UNIQUE) COLLATE utf8mb4_general_ci")
+    job.execute("INSERT INTO named VALUES ('a', 'x'), ('B', 'y'), ('ß', NULL), ('c', 'z')")
+    job.execute("ANALYZE TABLE named")
+    policy = job.policy(table=f"{job.parameters['database']}.named", stale=Matching("k <> 'none'"))
+    run = job.run(policy)["run"]
+    job.execute("ALTER TABLE named CONVERT TO CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci")
+    job.execute("INSERT INTO named VALUES ('ss', NULL), ('d', 'Z')")
+    assert restore(job.site, Wish(run, "back")) == Restored(2, 2)
+    assert job.execute("SELECT k FROM named ORDER BY k") == [("a",), ("B",), ("d",), ("ss",)]
+
+
+@pytest.mark.rights("all")
+def test_a_cold_table_in_a_database_with_a_percent_sign(job: MySqlJob, any_mysql: MySqlServer) -> None:
+    """The driver takes what follows for a place of a value, where a statement has any."""
+    for name in ("co%sld", "per%%cent", "co%ld"):
+        any_mysql.drop_database(name)
+        any_mysql.create_database(name)
+        try:
+            policy = job.policy(name=f"events-{len(name)}", archive=ColdTable(f'"{name}".events'), restored="purge")
+            certificate = job.run(policy)
+            assert figures(certificate) == {"archived": STALE_EVENTS, "purged": STALE_EVENTS}
+            assert restore(job.site, Wish(certificate["run"], name)).restored == STALE_EVENTS
+        finally:
+            any_mysql.drop_database(name)
 
 
 @pytest.mark.rights("restore")
