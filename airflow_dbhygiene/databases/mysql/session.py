@@ -42,6 +42,7 @@ _MARIADB: Final[Mapping[str, object]] = {
     "tx_isolation": "'READ-COMMITTED'",
     "max_statement_time": 0,  # a chunk is read for as long as it takes
     "idle_transaction_timeout": 60,
+    "innodb_strict_mode": 0,  # tables that are older than it may have more columns than it lets us put beside them
     "in_predicate_conversion_threshold": 0,  # a list of keys made into a subquery would scan the table
 }
 _MARIADB_FROM_10_11: Final[Mapping[str, object]] = {"optimizer_max_sel_arg_weight": 0}
