@@ -16,7 +16,7 @@ import pytest
 from airflow_dbhygiene.databases.mysql import folding
 from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Restored
 from airflow_dbhygiene.errors import DatabaseUnavailable, NotFound, NotLossless, RowsLocked, StatementTimedOut
-from airflow_dbhygiene.policy import ColdTable, Matching, Pace, Parquet
+from airflow_dbhygiene.policy import ColdTable, Discard, Matching, OlderThan, Pace, Parquet
 from airflow_dbhygiene.steps.archive import archive
 from airflow_dbhygiene.steps.purge import purge
 from airflow_dbhygiene.steps.report import report
@@ -498,6 +498,20 @@ def test_a_cold_table_in_a_database_with_a_percent_sign(job: MySqlJob, any_mysql
             assert restore(job.site, Wish(certificate["run"], name)).restored == STALE_EVENTS
         finally:
             any_mysql.drop_database(name)
+
+
+@pytest.mark.rights("all")
+@pytest.mark.parametrize("place", ["parquet", "cold", "discard"])
+def test_a_condition_that_takes_text_for_a_number(job: MySqlJob, place: str) -> None:
+    """What a SELECT says of it counts; by itself a strict server would refuse to copy, discard or restore by it."""
+    cold = ColdTable(f"{job.parameters['database']}.events_cold")
+    archive_at = {"parquet": Parquet("file:///cold"), "cold": cold}.get(place) or Discard(reason="test")
+    where = "note < 5 AND CAST(note AS UNSIGNED) = 0"
+    stale = OlderThan("at", keep="300 days", zone="UTC", where=where)
+    certificate = job.run(job.policy(stale=stale, archive=archive_at))
+    assert certificate["rows_purged"] == STALE_EVENTS
+    if place != "discard":
+        assert restore(job.site, Wish(certificate["run"], "back", where=where)).restored == STALE_EVENTS
 
 
 @pytest.mark.rights("restore")

@@ -10,7 +10,7 @@ from airflow_dbhygiene.databases.mysql.condition import checked
 from airflow_dbhygiene.databases.mysql.drivers import errno_of
 from airflow_dbhygiene.databases.mysql.rows import ORDINAL, beside, version_sql
 from airflow_dbhygiene.databases.mysql.types import character_set
-from airflow_dbhygiene.databases.mysql.writing import listed, quoted, spelled
+from airflow_dbhygiene.databases.mysql.writing import lenient, listed, quoted, spelled
 from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Restored
 from airflow_dbhygiene.errors import NotFound, SchemaChanged, StatementFailed
 
@@ -50,7 +50,8 @@ def restore_rows(
     columns = _insertable(session, selection, target)
     with beside(session, rows, _collated(session, selection, target)) as check:
         if where is not None:
-            session.execute(f"DELETE FROM {check} WHERE ({checked(session, where, 'where')}) IS NOT TRUE")
+            others = f"DELETE FROM {check} WHERE ({checked(session, where, 'where')}) IS NOT TRUE"
+            session.execute(lenient(others, mariadb=session.flavour.mariadb))
         wanted = int(session.execute(f"SELECT count(*) FROM {check}")[0][0])
         for unique in _unique_keys(session, selection, target):
             session.execute(_drop_existing(check, target, unique))

@@ -11,7 +11,7 @@ from airflow_dbhygiene.databases.mysql.keys import keys_condition
 from airflow_dbhygiene.databases.mysql.purge import KEYS_AT_A_TIME, MOST_SECONDS, by_range, delete_range
 from airflow_dbhygiene.databases.mysql.types import text_sql
 from airflow_dbhygiene.databases.mysql.walk import compare, hop, last_place, source, within
-from airflow_dbhygiene.databases.mysql.writing import PATIENT, quoted, spelled
+from airflow_dbhygiene.databases.mysql.writing import PATIENT, lenient, quoted, spelled
 from airflow_dbhygiene.databases.protocol import Discarded
 
 if TYPE_CHECKING:
@@ -72,8 +72,10 @@ def _delete_unlocked(session: MySqlSession, selection: Selection, piece: str, ro
     aliases = {name: f"_dbhygiene_key_{place}" for place, name in enumerate(selection.key)}
     keys = ", ".join(f"{quoted(name)} AS {alias}" for name, alias in aliases.items())
     same = " AND ".join(f"{table}.{quoted(name)} = {alias}" for name, alias in aliases.items())
-    return session.change(
-        f"{PATIENT * session.flavour.mariadb}DELETE {table} FROM (SELECT {keys}"
+    delete = (
+        f"DELETE {table} FROM (SELECT {keys}"
         f" FROM {source(session, selection)} WHERE {piece} LIMIT {rows} FOR UPDATE SKIP LOCKED) AS _dbhygiene_locked"
         f" STRAIGHT_JOIN {table} FORCE INDEX (PRIMARY) ON {same} WHERE {piece}"
     )
+    # MariaDB is lenient in a DELETE by itself.
+    return session.change(PATIENT + delete if session.flavour.mariadb else lenient(delete, mariadb=False))

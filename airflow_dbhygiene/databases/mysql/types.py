@@ -127,7 +127,7 @@ def inexact_sql(column: Column, owner: str = "") -> str | None:
     """Write a condition for values whose text is that of other values, too; None where a type has none.
 
     A JSON document of MySQL's may have a DECIMAL, a moment or bytes inside. Its text reads as a DOUBLE or a string,
-    which takes another number of bytes. An ENUM may hold the empty value of no label, which no strict mode lets anybody write.
+    which takes another number of bytes. An ENUM may hold the empty value of no label: strict modes let nobody write it.
     """
     name = owner + quoted(column.name)
     if kind_of(column) == "enum":
