@@ -166,7 +166,7 @@ def foreign_keys(session: MySqlSession, table: TableName) -> tuple[ForeignKey, .
     """Give the foreign keys of any table, in any schema, that point at ours."""
     prefix = "innodb_sys_foreign" if session.flavour.mariadb else "innodb_foreign"
     statement = catalog_sql.FOREIGN_KEYS.format(foreign=prefix, foreign_columns=f"{prefix}_cols")
-    rows = session.execute(statement, ("/".join(encoded(session, table)),))
+    rows = session.execute(statement, {"name": "/".join(encoded(session, table))})
     return tuple(_foreign_key(session, list(group)) for _, group in groupby(rows, key=lambda row: str(row[0])))
 
 
