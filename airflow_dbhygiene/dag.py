@@ -59,8 +59,9 @@ def hygiene_dag(  # noqa: PLR0913 - a DAG has that many settings, and all have d
     :param on_below: what the sensor does below its limits: "skip", or "wait" in the triggerer
     :param pool: Airflow pool of all tasks; default ``hygiene_<conn_id>``, which must exist
     :param retries: tries after a transient failure, with growing delays; terminal failures are not retried
-    :param dag_settings: anything else that DAG takes
+    :param dag_settings: anything else that DAG takes; ``default_args`` and ``params`` are laid over those here
     """
+    ours = default_args(policy, pool=pool, retries=retries)
     settings = {
         "dag_id": dag_id or f"hygiene_{policy.name}",
         "schedule": _schedule(policy, schedule),
@@ -70,9 +71,9 @@ def hygiene_dag(  # noqa: PLR0913 - a DAG has that many settings, and all have d
         "max_active_runs": 1,
         "tags": ["hygiene", policy.conn_id, *policy.tags],
         "doc_md": doc_md(policy, pool or pool_of(policy)),
-        "params": RUN_PARAMS,
-        "default_args": default_args(policy, pool=pool, retries=retries),
         **dag_settings,
+        "params": {**RUN_PARAMS, **(dag_settings.get("params") or {})},
+        "default_args": {**ours, **(dag_settings.get("default_args") or {})},
     }
     with DAG(**settings) as dag:  # noqa: AIR002 - the schedule is among the settings
         _flow(policy, at_least=at_least, on_below=on_below)

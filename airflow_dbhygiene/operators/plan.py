@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_dbhygiene.operators.moments import moments_of, origin_of
-from airflow_dbhygiene.operators.step import HygieneOperator
+from airflow_dbhygiene.operators.step import HygieneOperator, is_asked, shown
 from airflow_dbhygiene.policy.moments import resolve_window
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class PlanOperator(HygieneOperator):
 
     def __init__(self, *, policy: Policy, as_of: str | None = None, dry_run: bool | str = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.policy_json = policy.json_text
+        self.policy_json = shown(policy)
         self.policy_digest = policy.digest
         self.as_of = as_of
         self.is_dry_run = dry_run
@@ -53,7 +53,7 @@ class PlanOperator(HygieneOperator):
 
         window = resolve_window(self._policy, moments_of(context, self.as_of))
         origin = origin_of(context, self.task_id)
-        dry = str(self.is_dry_run).lower() in ("true", "1", "yes")
+        dry = is_asked(self.is_dry_run, "dry_run")
         tickets = None if dry else planned_before(site, self._policy, window, origin)
         if tickets is None:
             plan = make_plan(site, self._policy, window, origin)
