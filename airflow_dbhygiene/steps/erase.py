@@ -22,6 +22,7 @@ from airflow_dbhygiene.ledger.erasures import Erasure, Erasures
 from airflow_dbhygiene.ledger.moves import PURGED
 from airflow_dbhygiene.ledger.objects import Objects
 from airflow_dbhygiene.policy import Parquet
+from airflow_dbhygiene.steps.discard import discard_losers
 from airflow_dbhygiene.steps.plan import check_server
 from airflow_dbhygiene.steps.report import report
 from airflow_dbhygiene.steps.schema import check_schema
@@ -135,6 +136,7 @@ def _may_go_on(site: Site, session: Any, run: Run) -> bool:
 def _erase_in_run(search: _Search, session: Any, run: Run) -> int:
     site = search.site
     ledger, store = Ledger(session), site.store_of(run.policy)
+    discard_losers(session, store, run.run_id)  # a killed try may have read rows that were gone when another one won
     known = {each.name: each for each in Erasures(session).of_run(run.run_id)}
     erased = 0
     for chunk in ledger.chunks(run.run_id):

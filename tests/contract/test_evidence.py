@@ -10,12 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pyarrow as pa
 import pytest
 from pyarrow import parquet as pq
 
 from airflow_dbhygiene.errors import IllegalMove, NotFound, PolicyInvalid
 from airflow_dbhygiene.policy import Matching
+from airflow_dbhygiene.steps import archive as archiving
 from airflow_dbhygiene.steps import erase as erasing
 from airflow_dbhygiene.steps.archive import archive
 from airflow_dbhygiene.steps.erase import Erased, ErasureWish, erase
@@ -25,6 +27,7 @@ from airflow_dbhygiene.steps.report import describe, report
 from airflow_dbhygiene.steps.restore import Wish, restore
 from airflow_dbhygiene.steps.verify import verify
 from airflow_dbhygiene.steps.verify_archive import Verified, verify_archive, verify_store
+from airflow_dbhygiene.stores.parquet import ParquetStore
 from airflow_dbhygiene.version import VERSION
 from tests.job import AS_OF, STALE_EVENTS, Job, window_of
 from tests.mysql_job import MySqlJob
@@ -215,6 +218,13 @@ def test_the_last_certificate_needs_a_witness(events_job: Job) -> None:
     )
 
 
+def test_where_nothing_is_nothing_is_verified(events_job: Job) -> None:
+    """A mistyped address, or a store that somebody has emptied, is no archive as it was written."""
+    three_runs(events_job)
+    elsewhere = ParquetStore(fsspec.filesystem("file"), str(events_job.folder / "typo"), url="file:///cold/typo")
+    _assert_found(verify_store(elsewhere), "file:///cold/typo: no certificate is here")
+
+
 def _assert_found(found: Verified, said: str) -> None:
     assert re.search(said, found.describe()), found.describe()
 
@@ -291,6 +301,26 @@ def test_the_server_reads_the_keys_that_are_to_be_erased(events_job: Job) -> Non
     assert left.column("id").to_pylist() == [4]
     with pytest.raises(PolicyInvalid, match=r"a key does not fit \(id, at, paid, held, code\)"):
         erase(events_job.site, ErasureWish("visits", (("one", *WRITTEN[mysql][0][1:]),), "request 17", "dpo"))
+
+
+@pytest.mark.rights("restore")
+def test_what_a_killed_try_has_archived_is_erased_too(events_job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It read a row that was gone when the next try won, and no report has removed its objects yet."""
+    ticket, *others = events_job.start(events_job.policy())
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(archiving, "_claim", _be_killed)
+        archive(events_job.site, ticket.run, ticket.chunk)
+    events_job.execute("DELETE FROM events WHERE id = 5")
+    for each in (ticket, *others):
+        for step in (archive, verify, purge):
+            step(events_job.site, each.run, each.chunk)
+    assert erase(events_job.site, ErasureWish("events", (("5",),), "request 17", "dpo")) == Erased(0, (("5",),))
+    rows = pa.concat_tables(pq.read_table(path, partitioning=None) for path in events_job.folder.rglob("*.parquet"))
+    assert sorted(rows.column("id").to_pylist()) == [n for n in range(STALE_EVENTS) if n != 5]
+
+
+def _be_killed(*_: Any) -> None:
+    raise KeyboardInterrupt
 
 
 @pytest.mark.rights("restore")
