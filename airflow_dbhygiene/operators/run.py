@@ -48,7 +48,7 @@ class ReclaimOperator(RunOperator):
 class ReportOperator(RunOperator):
     """Write the certificate, tell the figures, and emit an asset event that carries them.
 
-    Returns the certificate, or ``{"state": "nothing to do"}`` when no run was planned.
+    Returns the certificate, or ``{"state": "not planned"}`` when no run was: so says the event, too.
 
     :param conn_id: Airflow connection of the database
     :param run: the run's id; empty when nothing was planned
@@ -74,7 +74,9 @@ class ReportOperator(RunOperator):
         if not self.has_run:
             self.report = "nothing to report: no run was planned, or it was a dry run."
             self.log.info(self.report)
-            return {"policy": self._policy_name, "state": "nothing to do"}
+            nothing = {"policy": self._policy_name, "state": "not planned"}
+            context["outlet_events"][self._asset].extra = {**nothing}
+            return nothing
         certificate = report(site, self.run_id(), given(context["dag_run"].triggering_user_name))
         self.report, self.certificate = describe(certificate), json.dumps(certificate, ensure_ascii=False)
         self.log.info("report:\n%s", self.report)

@@ -221,8 +221,8 @@ def _check_place(policy: Policy) -> None:
         message = f"{place!r} is below the folder that a worker happens to run in: write 'file:///folder'."
         raise PolicyInvalid(f"archive of policy {policy.name!r}: {message}")
     if "://" in place and _VERSION in place:
-        message = f"{place!r} has {_VERSION!r} in it, behind which S3's client sees no name: objects would overwrite one"
-        raise PolicyInvalid(f"archive of policy {policy.name!r}: {message} another. Leave it out.")
+        message = f"S3's client sees no name behind {_VERSION!r}: in {place!r} objects would overwrite one another."
+        raise PolicyInvalid(f"archive of policy {policy.name!r}: {message} Leave it out.")
 
 
 def _check_clock(site: Site, session: Any, policy: Policy, window: Window) -> None:

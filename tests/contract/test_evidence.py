@@ -6,7 +6,8 @@ import hashlib
 import json
 import platform
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet as pq
 
-from airflow_dbhygiene.errors import IllegalMove, NotFound, PolicyInvalid
+from airflow_dbhygiene.errors import IllegalMove, NotFound, PolicyInvalid, StatementTimedOut
 from airflow_dbhygiene.policy import Matching
 from airflow_dbhygiene.steps import archive as archiving
 from airflow_dbhygiene.steps import erase as erasing
@@ -28,6 +29,7 @@ from airflow_dbhygiene.steps.restore import Wish, restore
 from airflow_dbhygiene.steps.verify import verify
 from airflow_dbhygiene.steps.verify_archive import Verified, verify_archive, verify_store
 from airflow_dbhygiene.stores.parquet import ParquetStore
+from airflow_dbhygiene.stores.protocol import Spooled
 from airflow_dbhygiene.version import VERSION
 from tests.job import AS_OF, STALE_EVENTS, Job, window_of
 from tests.mysql_job import MySqlJob
@@ -317,6 +319,28 @@ def test_what_a_killed_try_has_archived_is_erased_too(events_job: Job, monkeypat
     assert erase(events_job.site, ErasureWish("events", (("5",),), "request 17", "dpo")) == Erased(0, (("5",),))
     rows = pa.concat_tables(pq.read_table(path, partitioning=None) for path in events_job.folder.rglob("*.parquet"))
     assert sorted(rows.column("id").to_pylist()) == [n for n in range(STALE_EVENTS) if n != 5]
+
+
+@pytest.mark.rights("restore")
+def test_two_erasures_at_once_spoil_nothing(events_job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that comes second has read what the first one replaces: it is called again, and both rows are gone."""
+    events_job.run(events_job.policy())
+    first, second = (ErasureWish("events", ((key,),), "request 17", "dpo") for key in ("5", "6"))
+    spool, others = ParquetStore.spool, [first]
+
+    @contextmanager
+    def spool_and_wait(store: ParquetStore, *arguments: Any) -> Iterator[Spooled]:
+        with spool(store, *arguments) as file:
+            while others:
+                assert erase(events_job.site, others.pop()) == Erased(1)
+            yield file
+
+    monkeypatch.setattr(ParquetStore, "spool", spool_and_wait)
+    with pytest.raises(StatementTimedOut, match=r"another erasure has replaced .*\.parquet meanwhile"):
+        erase(events_job.site, second)
+    assert erase(events_job.site, second) == Erased(1)
+    found = verify_archive(events_job.site, policy="events")
+    assert (found.rows, found.rows_erased, found.findings) == (STALE_EVENTS - 2, 2, [])
 
 
 def _be_killed(*_: Any) -> None:

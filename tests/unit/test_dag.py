@@ -69,7 +69,16 @@ def test_braces_in_a_condition_are_no_template(where: str) -> None:
 
 @pytest.mark.parametrize(
     ("said", "meant"),
-    [(True, True), ("True", True), ("on", True), (" yes", True), ("1", True), (False, False), ("", False), (None, False)],
+    [
+        (True, True),
+        ("True", True),
+        ("on", True),
+        (" yes", True),
+        ("1", True),
+        (False, False),
+        ("", False),
+        (None, False),
+    ],
 )
 def test_a_switch_is_read_as_people_write_it(said: Any, meant: bool) -> None:  # noqa: FBT001 - a case
     """From Python, from a form, or from a template."""

@@ -140,8 +140,8 @@ def test_what_a_notifier_is_given_is_not_told(change: dict[str, Any]) -> None:
 
 def test_a_notifier_by_itself_tells_no_argument_either() -> None:
     """As Python code writes it."""
-    with pytest.raises(PolicyInvalid, match=r"Notify is not valid:\n  - token: is not a field here") as refused:
-        Notify(path="a.B", token="s3cret")
+    with pytest.raises(PolicyInvalid, match=r"Notify is not valid:\n  - webhook: is not a field here") as refused:
+        Notify(path="a.B", webhook="s3cret")
     assert "s3cret" not in str(refused.value)
 
 
