@@ -124,7 +124,10 @@ def restore_task_group(  # noqa: PLR0913 - what to put back, and how its tasks r
     :param into: schema.table to put the rows into; empty means where they came from
     :param pool: Airflow pool of both tasks; default ``hygiene_<conn_id>``, which must exist
     :param retries: tries after a transient failure
+    :raises PolicyInvalid: when ``conn_id`` is a template, and there is no pool: Airflow renders none in a pool's name
     """
+    if pool is None and "{" in conn_id:
+        raise PolicyInvalid(f"{group_id}: conn_id {conn_id!r} is a template, of which no pool has the name: give pool.")
     wish: dict[str, Any] = {"conn_id": conn_id, "run": run, "chunks": chunks, "where": where, "into": into}
     arguments: Any = {"pool": pool or f"hygiene_{conn_id}", **_tries(retries)}
     with TaskGroup(group_id, default_args=arguments) as group:

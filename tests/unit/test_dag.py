@@ -11,6 +11,7 @@ import pytest
 from airflow.sdk import DAG
 
 from airflow_dbhygiene import OlderThan, Parquet, Policy, hygiene_dag
+from airflow_dbhygiene.dag import restore_task_group
 from airflow_dbhygiene.errors import PolicyInvalid
 from airflow_dbhygiene.operators import PlanOperator
 from airflow_dbhygiene.operators.step import is_asked, task_name
@@ -54,6 +55,15 @@ def test_params_of_ones_own_leave_the_dry_run() -> None:
     """The form still has its switch."""
     dag = hygiene_dag(policy(), params={"ticket": "none"})
     assert dag.params.dump() == {"dry_run": False, "as_of": None, "ticket": "none"}
+
+
+def test_a_restore_on_a_templated_connection_needs_a_pool() -> None:
+    """Airflow renders no template in a pool's name: its tasks would be scheduled for ever."""
+    with DAG("restores", schedule=None):
+        with pytest.raises(PolicyInvalid, match=r"restore: conn_id '\{\{ params\.db \}\}' is a template.*give pool"):
+            restore_task_group("{{ params.db }}", "{{ params.run }}")
+        group = restore_task_group("{{ params.db }}", "{{ params.run }}", group_id="pooled", pool="restores")
+        assert {task.pool for task in group.iter_tasks()} == {"restores"}
 
 
 @pytest.mark.parametrize("where", ["note LIKE '{%'", "note = '{{ ds }}'", "note LIKE '{#%'", "l = '{{1,2},{3,4}}'"])
