@@ -47,7 +47,7 @@ def test_a_task_that_gave_up_waiting_waits_again_once_it_is_cleared(lab: Lab) ->
     assert lab.finish(dag, run).state == "failed"
     log = lab.client.log(dag, run, "chunk.purge", 0)
     assert "has not moved for longer than pace.max_idle_seconds: paused (policy:tired)" in log
-    assert log.count("the worker is free") > 1
+    assert "the worker is free" in log
     lab.clear(dag, run, "chunk.purge")
     eventually(lambda: lab.states(dag, run)["chunk.purge[0]"] == "deferred", "a purge that waits again")
     lab.go_on("tired")

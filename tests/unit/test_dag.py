@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from airflow.sdk import DAG
 
-from airflow_dbhygiene import OlderThan, Parquet, Policy, hygiene_dag
+from airflow_dbhygiene import OlderThan, Parquet, Policy, dags_from_folder, hygiene_dag
 from airflow_dbhygiene.dag import restore_task_group
 from airflow_dbhygiene.errors import PolicyInvalid
 from airflow_dbhygiene.operators import PlanOperator
@@ -64,6 +65,20 @@ def test_a_restore_on_a_templated_connection_needs_a_pool() -> None:
             restore_task_group("{{ params.db }}", "{{ params.run }}")
         group = restore_task_group("{{ params.db }}", "{{ params.run }}", group_id="pooled", pool="restores")
         assert {task.pool for task in group.iter_tasks()} == {"restores"}
+
+
+def test_a_task_builds_its_own_dag_past_policies_that_are_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of hundreds of policies somebody has just mistyped one: the tasks of the others go on."""
+    for name in ("orders", "lines"):
+        text = policy(name=name, notify=()).json_text
+        (tmp_path / f"{name}.yaml").write_text(text.replace("90 days", "ninety days") if name == "lines" else text)
+    with pytest.raises(PolicyInvalid, match=r"lines\.yaml"):
+        dags_from_folder(tmp_path)
+    for dag_id, built in (("hygiene_orders", {"hygiene_orders"}), ("another", set()), ("hygiene_other", set())):
+        monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", dag_id)
+        assert dags_from_folder(tmp_path).keys() == built
 
 
 @pytest.mark.parametrize("where", ["note LIKE '{%'", "note = '{{ ds }}'", "note LIKE '{#%'", "l = '{{1,2},{3,4}}'"])
