@@ -69,7 +69,7 @@ class ReportOperator(RunOperator):
 
     def run_step(self, site: Site, context: Context) -> dict[str, Any]:
         """Call the step."""
-        from airflow_dbhygiene.steps.report import describe, report  # noqa: PLC0415
+        from airflow_dbhygiene.steps.report import describe, report, told_before  # noqa: PLC0415
 
         if not self.has_run:
             self.report = "nothing to report: no run was planned, or it was a dry run."
@@ -77,12 +77,13 @@ class ReportOperator(RunOperator):
             nothing = {"policy": self._policy_name, "state": "not planned"}
             context["outlet_events"][self._asset].extra = {**nothing}
             return nothing
+        before = told_before(site, self.run_id())
         certificate = report(site, self.run_id(), given(context["dag_run"].triggering_user_name))
         self.report, self.certificate = describe(certificate), json.dumps(certificate, ensure_ascii=False)
         self.log.info("report:\n%s", self.report)
         figures = {name: value for name, value in certificate.items() if name not in ("chunk_list", "predicate")}
         context["outlet_events"][self._asset].extra = figures
-        _count(certificate)
+        _count(certificate, before)
         return certificate
 
 
@@ -91,11 +92,12 @@ def policy_asset(policy: Policy) -> Asset:
     return Asset(name=f"hygiene/{policy.name}", uri=f"x-dbhygiene://{policy.conn_id}/{policy.name}", group="hygiene")
 
 
-def _count(certificate: dict[str, Any]) -> None:
-    """Publish the figures as Airflow's own metrics."""
+def _count(certificate: dict[str, Any], before: dict[str, Any]) -> None:
+    """Publish the figures as Airflow's own metrics: what an earlier report of the run has counted counts once."""
     from airflow.sdk.observability import stats  # noqa: PLC0415
 
     tags = {"policy": certificate["policy"]}
     for name in ("archived", "purged", "drifted", "held", "vanished"):
-        stats.incr(f"dbhygiene.rows_{name}", int(certificate[f"rows_{name}"]), tags=tags)
+        more = int(certificate[f"rows_{name}"]) - int(before.get(f"rows_{name}", 0))
+        stats.incr(f"dbhygiene.rows_{name}", more, tags=tags)
     stats.gauge("dbhygiene.rows_waiting", certificate["rows_waiting"], tags=tags)

@@ -46,6 +46,13 @@ def report(site: Site, run_id: str, approver: str | None = None) -> dict[str, An
     return written | {"certificate": address, "certificate_sha256": sha256}
 
 
+def told_before(site: Site, run_id: str) -> dict[str, Any]:
+    """Give the run's latest certificate, which an earlier report has left; empty before the first."""
+    with site.database.session() as session:
+        text = Ledger(session).report_text(run_id) if Ledger.exists(session) else None
+    return json.loads(text) if text else {}
+
+
 def describe(report: dict[str, Any]) -> str:
     """Write a report for a person."""
     names = "planned archived verified purged drifted held vanished locked".split()
