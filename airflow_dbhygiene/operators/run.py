@@ -79,7 +79,7 @@ class ReportOperator(RunOperator):
             return nothing
         before = told_before(site, self.run_id())
         certificate = report(site, self.run_id(), given(context["dag_run"].triggering_user_name))
-        self.report, self.certificate = describe(certificate), json.dumps(certificate, ensure_ascii=False)
+        self.report, self.certificate = describe(certificate), _shown(certificate)
         self.log.info("report:\n%s", self.report)
         figures = {name: value for name, value in certificate.items() if name not in ("chunk_list", "predicate")}
         context["outlet_events"][self._asset].extra = figures
@@ -90,6 +90,16 @@ class ReportOperator(RunOperator):
 def policy_asset(policy: Policy) -> Asset:
     """Give the asset whose events tell of a policy's finished runs."""
     return Asset(name=f"hygiene/{policy.name}", uri=f"x-dbhygiene://{policy.conn_id}/{policy.name}", group="hygiene")
+
+
+def _shown(certificate: dict[str, Any]) -> str:
+    """Write a certificate as a rendered field, of which Airflow shows so much and no more: figures before lists."""
+    shown, most = dict(certificate), 4_096
+    for name in ("chunk_list", "interruptions", "predicate"):
+        if len(text := json.dumps(shown, ensure_ascii=False)) <= most:
+            return text
+        shown[name] = "too long to be shown here: it is in the XCom return_value"
+    return json.dumps(shown, ensure_ascii=False)
 
 
 def _count(certificate: dict[str, Any], before: dict[str, Any]) -> None:
