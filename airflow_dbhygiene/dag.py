@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param, TaskGroup, get_parsing_context, task_group
@@ -24,6 +24,7 @@ from airflow_dbhygiene.operators import (
 from airflow_dbhygiene.policy import Policy, load_folder
 from airflow_dbhygiene.sensors import ClutterSensor
 
+_PREFIX: Final = "hygiene_"
 RUN_PARAMS = {
     "dry_run": Param(default=False, type="boolean", description="print the plan, and change nothing"),
     "as_of": Param(
@@ -59,10 +60,11 @@ def hygiene_dag(  # noqa: PLR0913 - a DAG has that many settings, and all have d
     :param on_below: what the sensor does below its limits: "skip", or "wait" in the triggerer
     :param pool: Airflow pool of all tasks; default ``hygiene_<conn_id>``, which must exist
     :param retries: tries after a transient failure, with growing delays; terminal failures are not retried
-    :param dag_settings: anything else that DAG takes
+    :param dag_settings: anything else that DAG takes; ``default_args`` and ``params`` are laid over those here
     """
+    ours = default_args(policy, pool=pool, retries=retries)
     settings = {
-        "dag_id": dag_id or f"hygiene_{policy.name}",
+        "dag_id": dag_id or f"{_PREFIX}{policy.name}",
         "schedule": _schedule(policy, schedule),
         "start_date": start_date,
         "end_date": end_date,
@@ -70,9 +72,9 @@ def hygiene_dag(  # noqa: PLR0913 - a DAG has that many settings, and all have d
         "max_active_runs": 1,
         "tags": ["hygiene", policy.conn_id, *policy.tags],
         "doc_md": doc_md(policy, pool or pool_of(policy)),
-        "params": RUN_PARAMS,
-        "default_args": default_args(policy, pool=pool, retries=retries),
         **dag_settings,
+        "params": {**RUN_PARAMS, **(dag_settings.get("params") or {})},
+        "default_args": {**ours, **(dag_settings.get("default_args") or {})},
     }
     with DAG(**settings) as dag:  # noqa: AIR002 - the schedule is among the settings
         _flow(policy, at_least=at_least, on_below=on_below)
@@ -123,7 +125,10 @@ def restore_task_group(  # noqa: PLR0913 - what to put back, and how its tasks r
     :param into: schema.table to put the rows into; empty means where they came from
     :param pool: Airflow pool of both tasks; default ``hygiene_<conn_id>``, which must exist
     :param retries: tries after a transient failure
+    :raises PolicyInvalid: when ``conn_id`` is a template, and there is no pool: Airflow renders none in a pool's name
     """
+    if pool is None and "{" in conn_id:
+        raise PolicyInvalid(f"{group_id}: conn_id {conn_id!r} is a template, of which no pool has the name: give pool.")
     wish: dict[str, Any] = {"conn_id": conn_id, "run": run, "chunks": chunks, "where": where, "into": into}
     arguments: Any = {"pool": pool or f"hygiene_{conn_id}", **_tries(retries)}
     with TaskGroup(group_id, default_args=arguments) as group:
@@ -135,18 +140,19 @@ def restore_task_group(  # noqa: PLR0913 - what to put back, and how its tasks r
 def dags_from_folder(folder: str | Path, **settings: Any) -> dict[str, DAG]:
     """Make a DAG for each policy in a folder of YAML files: ``globals().update(dags_from_folder("policies"))``.
 
-    When a task runs, only its own DAG is built.
+    When a task runs, only its own DAG is built, and nothing that is wrong with another policy fails it.
 
     :param folder: see ``airflow_dbhygiene.policy.load_folder``
     :param settings: for ``hygiene_dag``; a policy's own ``dag`` settings come before them
     :raises PolicyInvalid: naming file, field, value and fix
     """
     wanted = get_parsing_context().dag_id
+    if wanted is not None and not wanted.startswith(_PREFIX):
+        return {}
     dags: dict[str, DAG] = {}
-    for entry in load_folder(folder):
-        if wanted in (None, f"hygiene_{entry.policy.name}"):
-            dag = hygiene_dag(entry.policy, **{**settings, **_moments(entry.dag, entry.file)})
-            dags[dag.dag_id] = dag
+    for entry in load_folder(folder, wanted and wanted.removeprefix(_PREFIX)):
+        dag = hygiene_dag(entry.policy, **{**settings, **_moments(entry.dag, entry.file)})
+        dags[dag.dag_id] = dag
     return dags
 
 

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from airflow.cli.simple_table import AirflowConsole
+from rich.markup import escape
 
 from airflow_dbhygiene.errors import HygieneError
 
@@ -19,7 +20,10 @@ os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
 
 def show(rows: Iterable[dict[str, Any]], output: str) -> None:
     """Print rows in the form that the user wants: table, json, yaml or plain."""
-    AirflowConsole().print_as([{name: _shown(value) for name, value in row.items()} for row in rows], output)
+    told = [{name: _shown(value) for name, value in row.items()} for row in rows]
+    if output == "table":  # in which rich takes what stands in brackets for its own: a regular expression, an element
+        told = [{name: _escaped(value) for name, value in row.items()} for row in told]
+    AirflowConsole().print_as(told, output)
 
 
 def tell(line: str) -> None:
@@ -40,3 +44,9 @@ def _shown(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.isoformat(" ", "seconds")
     return "" if value is None else value
+
+
+def _escaped(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_escaped(each) for each in value]
+    return escape(str(value))

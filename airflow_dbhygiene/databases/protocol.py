@@ -158,6 +158,7 @@ class Session(Protocol):
         durable: bool | None = None,
         statement_seconds: float | None = None,
         lock_seconds: float | None = None,
+        idle_seconds: float | None = None,
     ) -> AbstractContextManager[None]:
         """Commit on leaving, roll back on an exception.
 
@@ -165,6 +166,7 @@ class Session(Protocol):
         :param durable: whether the commit waits for the disk, where the engine lets one choose; None: its own default
         :param statement_seconds: how long a statement may take
         :param lock_seconds: how long it waits for others' locks
+        :param idle_seconds: how long it may be open and ask nothing, where the engine has a limit; default a minute
         """
 
     def execute(self, statement: Any, values: Sequence[object] | Mapping[str, object] = ()) -> list[tuple[Any, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -54,18 +55,25 @@ class PurgeOperator(ChunkOperator):
     :param chunk: a chunk's descriptor as ``PlanOperator`` returns it
     """
 
+    _began: float | None = None
+
     def run_step(self, site: Site, context: Context) -> dict[str, Any]:  # noqa: ARG002 - an operator's signature
         """Call the step."""
         from airflow_dbhygiene.steps.purge import purge  # noqa: PLC0415
 
+        began = self._began or time.time()
         try:
-            chunk = purge(site, self.chunk["run"], self.chunk["chunk"])
+            chunk = purge(site, self.chunk["run"], self.chunk["chunk"], began)
         except Paused as pause:
             self.log.info("%s Deferred: the worker is free, and the task looks again soon.", pause)
             delay = timedelta(seconds=random.uniform(*_WAKE_SECONDS))  # noqa: S311 - so that a thousand do not wake at once
-            self.defer(trigger=TimeDeltaTrigger(delay), method_name="resume")
+            self.defer(trigger=TimeDeltaTrigger(delay), method_name="resume", kwargs={"began": began})
         return {name: getattr(chunk, name) for name in ("purged", "drifted", "held", "vanished")}
 
-    def resume(self, context: Context, event: Any = None) -> Any:  # noqa: ARG002 - the time that has come
-        """Go on from the ledger, after a pause."""
+    def resume(self, context: Context, event: Any = None, began: float | None = None) -> Any:  # noqa: ARG002 - the time
+        """Go on from the ledger, after a pause.
+
+        :param began: when the task began, before all its pauses; a task that is tried again or cleared begins anew
+        """
+        self._began = began
         return self.execute(context)

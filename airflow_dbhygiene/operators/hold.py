@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_dbhygiene.operators.moments import parse_moment
-from airflow_dbhygiene.operators.step import HygieneOperator, given
+from airflow_dbhygiene.operators.step import HygieneOperator, given, task_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,7 +78,6 @@ class HoldOperator(_OrderOperator):
         """Call the step."""
         from airflow_dbhygiene.steps.hold import HoldWish, parse_keys, place_hold  # noqa: PLC0415
 
-        dag_run = context["dag_run"]
         placed = place_hold(
             site,
             HoldWish(
@@ -88,7 +87,7 @@ class HoldOperator(_OrderOperator):
                 given(self.where),
                 parse_keys((given(self.keys) or "").splitlines()),
                 parse_moment(self.until, "until"),
-                given(self.hold_id) or f"{dag_run.dag_id} {dag_run.run_id} {self.task_id}",
+                given(self.hold_id) or task_name(context),
             ),
         )
         rows = "unknown, it took too long to count" if placed.rows is None else f"{placed.rows:,}"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from airflow_dbhygiene.operators.moments import moments_of, origin_of
-from airflow_dbhygiene.operators.step import HygieneOperator, readable
+from airflow_dbhygiene.operators.step import HygieneOperator, is_asked, shown
 from airflow_dbhygiene.policy.moments import resolve_window
 
 if TYPE_CHECKING:
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_dbhygiene.policy import Policy
-    from airflow_dbhygiene.steps.plan import Plan
     from airflow_dbhygiene.steps.site import Site
 
 
@@ -37,7 +35,7 @@ class PlanOperator(HygieneOperator):
 
     def __init__(self, *, policy: Policy, as_of: str | None = None, dry_run: bool | str = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.policy_json = readable(json.loads(policy.json_text))
+        self.policy_json = shown(policy)
         self.policy_digest = policy.digest
         self.as_of = as_of
         self.is_dry_run = dry_run
@@ -54,17 +52,23 @@ class PlanOperator(HygieneOperator):
 
         window = resolve_window(self._policy, moments_of(context, self.as_of))
         origin = origin_of(context, self.task_id)
-        dry = str(self.is_dry_run).lower() in ("true", "1", "yes")
+        dry = is_asked(self.is_dry_run, "dry_run")
+        run_id = run_id_of(self._policy, window, origin)
         tickets = None if dry else planned_before(site, self._policy, window, origin)
         if tickets is None:
             plan = make_plan(site, self._policy, window, origin)
-            self._show(context, plan)
+            self._show(context, plan.describe())
             tickets = () if dry else record_plan(site, plan)
+        else:
+            told = (
+                f"run {run_id} was planned before, in {len(tickets)} chunks, and stays as it is: see the earlier log."
+            )
+            self._show(context, told)
         if not dry:
-            context["ti"].xcom_push(key="run", value=run_id_of(self._policy, window, origin))
+            context["ti"].xcom_push(key="run", value=run_id)
         return [ticket.as_dict() for ticket in tickets]
 
-    def _show(self, context: Context, plan: Plan) -> None:
-        self.plan = plan.describe()
-        self.log.info("plan:\n%s", self.plan)
-        context["ti"].xcom_push(key="plan", value=self.plan)
+    def _show(self, context: Context, plan: str) -> None:
+        self.plan = plan
+        self.log.info("plan:\n%s", plan)
+        context["ti"].xcom_push(key="plan", value=plan)

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from airflow_dbhygiene.errors import PolicyInvalid
-from airflow_dbhygiene.operators.step import HygieneOperator, given
+from airflow_dbhygiene.operators.step import HygieneOperator, given, is_asked, task_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,20 +59,13 @@ class RestoreOperator(HygieneOperator):
 
         wish = Wish(
             run_id=self.run,
-            restore_id=restore_id_of(context),
+            restore_id=task_name(context),
             chunks=parse_chunks(self.chunks),
             where=given(self.where),
             into=given(self.into),
-            dry_run=str(self.is_dry_run).lower() in ("true", "1", "yes"),
+            dry_run=is_asked(self.is_dry_run, "dry_run"),
         )
         return asdict(restore(site, wish))
-
-
-def restore_id_of(context: Context) -> str:
-    """Name the restore that a task instance is: every one of a mapped task is a restore of its own."""
-    task = context["ti"]
-    name = f"{task.dag_id} {task.run_id} {task.task_id}"
-    return name if task.map_index in (None, -1) else f"{name} {task.map_index}"
 
 
 def parse_chunks(text: str | None) -> tuple[int, ...] | None:

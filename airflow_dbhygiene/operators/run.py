@@ -47,8 +47,7 @@ class ReclaimOperator(RunOperator):
 class ReportOperator(RunOperator):
     """Write the certificate, tell the figures, and emit an asset event that carries them.
 
-    Returns the certificate, or ``{"state": "nothing to do"}`` when no run was planned: then there is no event.
-    The Rendered Templates tab shows the certificate without its list of chunks.
+    Returns the certificate, or ``{"state": "not planned"}`` when no run was: then there is no event.
 
     :param conn_id: Airflow connection of the database
     :param run: the run's id; empty when nothing was planned
@@ -69,20 +68,20 @@ class ReportOperator(RunOperator):
 
     def run_step(self, site: Site, context: Context) -> dict[str, Any]:
         """Call the step."""
-        from airflow_dbhygiene.steps.report import describe, report  # noqa: PLC0415
+        from airflow_dbhygiene.steps.report import describe, report, told_before  # noqa: PLC0415
 
         if not self.has_run:
             self.report = "nothing to report: no run was planned, or it was a dry run."
             self.log.info(self.report)
             self.outlets = []  # Airflow would emit an event for each, and start whatever follows a finished run
-            return {"policy": self._policy_name, "state": "nothing to do"}
+            return {"policy": self._policy_name, "state": "not planned"}
+        before = told_before(site, self.run_id())
         certificate = report(site, self.run_id(), given(context["dag_run"].triggering_user_name))
-        without_chunks = {name: value for name, value in certificate.items() if name != "chunk_list"}
-        self.report, self.certificate = describe(certificate), readable(without_chunks)
+        self.report, self.certificate = describe(certificate), _shown(certificate)
         self.log.info("report:\n%s", self.report)
-        figures = {name: value for name, value in without_chunks.items() if name != "predicate"}
+        figures = {name: value for name, value in certificate.items() if name not in ("chunk_list", "predicate")}
         context["outlet_events"][self._asset].extra = figures
-        _count(certificate)
+        _count(certificate, before)
         return certificate
 
 
@@ -91,11 +90,22 @@ def policy_asset(policy: Policy) -> Asset:
     return Asset(name=f"hygiene/{policy.name}", uri=f"x-dbhygiene://{policy.conn_id}/{policy.name}", group="hygiene")
 
 
-def _count(certificate: dict[str, Any]) -> None:
-    """Publish the figures as Airflow's own metrics."""
+def _shown(certificate: dict[str, Any]) -> str:
+    """Write a certificate as a rendered field, of which Airflow shows so much and no more: figures before lists."""
+    shown, most = dict(certificate), 4_096
+    for name in ("chunk_list", "interruptions", "predicate"):
+        if len(text := readable(shown)) <= most:
+            return text
+        shown[name] = "too long to be shown here: it is in the XCom return_value"
+    return readable(shown)
+
+
+def _count(certificate: dict[str, Any], before: dict[str, Any]) -> None:
+    """Publish the figures as Airflow's own metrics: what an earlier report of the run has counted counts once."""
     from airflow.sdk.observability import stats  # noqa: PLC0415
 
     tags = {"policy": certificate["policy"]}
     for name in ("archived", "purged", "drifted", "held", "vanished"):
-        stats.incr(f"dbhygiene.rows_{name}", int(certificate[f"rows_{name}"]), tags=tags)
+        more = int(certificate[f"rows_{name}"]) - int(before.get(f"rows_{name}", 0))
+        stats.incr(f"dbhygiene.rows_{name}", more, tags=tags)
     stats.gauge("dbhygiene.rows_waiting", certificate["rows_waiting"], tags=tags)

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+import re
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airflow_dbhygiene.connections import open_site
-from airflow_dbhygiene.errors import Terminal
+from airflow_dbhygiene.errors import PolicyInvalid, Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow.sdk import Context
 
+    from airflow_dbhygiene.policy import Policy
     from airflow_dbhygiene.steps.site import Site
+
+_TEMPLATE: Final = re.compile(r"\{(?=[{%#])")
+_YES: Final = ("true", "1", "yes", "on")
+_NO: Final = ("false", "0", "no", "off", "none", "")
 
 
 class HygieneOperator(BaseOperator):
@@ -108,10 +114,34 @@ class RunOperator(HygieneOperator):
 
 
 def readable(document: Mapping[str, Any]) -> str:
-    """Write a document as a page shows it: a value a line. Airflow cuts what is longer than 4,096 characters."""
+    """Write a document as a page shows it: a value a line."""
     return json.dumps(document, ensure_ascii=False, indent=1)
 
 
 def given(text: Any) -> str | None:
     """Take a rendered field; None when it is empty, or the text of a None."""
     return None if text in (None, "", "None") else str(text)
+
+
+def task_name(context: Context) -> str:
+    """Name what a task instance does, the same in each try: every one of a mapped task is of its own."""
+    task = context["ti"]
+    name = f"{task.dag_id} {task.run_id} {task.task_id}"
+    return name if task.map_index in (None, -1) else f"{name} {task.map_index}"
+
+
+def is_asked(value: Any, name: str) -> bool:
+    """Read a switch, which may be a rendered field.
+
+    :param name: what an error calls it
+    :raises PolicyInvalid: when it says neither yes nor no: whoever misspells a dry run must not get a real one
+    """
+    text = str(value).strip().lower()
+    if text not in (*_YES, *_NO):
+        raise PolicyInvalid(f"{name} is {value!r}: write true or false.")
+    return text in _YES
+
+
+def shown(policy: Policy) -> str:
+    """Give a policy's JSON as a rendered field: what would be a template in its conditions stands there escaped."""
+    return _TEMPLATE.sub(r"\\u007b", readable(json.loads(policy.json_text)))

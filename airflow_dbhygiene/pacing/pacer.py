@@ -48,7 +48,7 @@ class Pacer:
 
         :param reason: asks why to pause now, None when nothing speaks against the next batch
         :param tell: takes the reason, each time that it was asked for
-        :param idle_seconds: for how long the chunk has not moved by now, over all tries of its task
+        :param idle_seconds: for how long the chunk has not moved by now, over all deferrals of its task
         :raises Paused: when the reason outlasts the policy's max_pause_seconds
         :raises Idle: when the chunk has not moved for max_idle_seconds
         """

@@ -118,6 +118,15 @@ def explain(error: ValidationError, *, where: str) -> str:
         fault = finding["msg"].removeprefix("Value error, ")
         if finding["type"] == "extra_forbidden":
             fault = "is not a field here; remove it or correct its spelling"
-        shown = "" if finding["type"] in ("missing", "value_error") else f" (got {given!r})"
-        lines.append(f"  - {field}: {fault}{shown}")
+        silent = finding["type"] in ("missing", "value_error") or _may_be_secret(where, place, given)
+        lines.append(f"  - {field}: {fault}" + ("" if silent else f" (got {given!r})"))
     return "\n".join(lines)
+
+
+def _may_be_secret(where: str, place: list[Any], given: Any) -> bool:
+    """Tell whether a notifier's arguments, which may hold a token, would be told to all who see the DAGs.
+
+    A misspelled field may be meant to hold them, so that of mappings and lists nothing is told.
+    """
+    of_notifier = where == "Notify" or place[:1] == ["notify"]
+    return isinstance(given, dict | list | tuple) or (of_notifier and place[-1:] != ["path"])

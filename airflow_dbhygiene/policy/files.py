@@ -45,9 +45,10 @@ class PolicyEntry:
     file: str = ""
 
 
-def load_folder(folder: str | Path) -> tuple[PolicyEntry, ...]:
+def load_folder(folder: str | Path, only: str | None = None) -> tuple[PolicyEntry, ...]:
     """Read every ``*.yaml`` of the folder, in the order of their names.
 
+    :param only: name of a policy: give that alone, whatever is wrong with others, for which no task of it need fail
     :raises PolicyInvalid: naming file, field, value and fix
     """
     root = Path(folder)
@@ -58,7 +59,7 @@ def load_folder(folder: str | Path) -> tuple[PolicyEntry, ...]:
     if not isinstance(defaults, dict):
         raise PolicyInvalid(f"{defaults_file}: must be a mapping of policy fields.")
     files = sorted(path for path in root.glob("*.y*ml") if path.name != DEFAULTS)
-    entries = tuple(entry for path in files for entry in load_file(path, defaults))
+    entries = _named(files, defaults, only) if only else _all(files, defaults)
     _refuse_twins(entries)
     return entries
 
@@ -68,12 +69,7 @@ def load_file(path: Path, defaults: dict[str, Any] | None = None) -> tuple[Polic
 
     :raises PolicyInvalid: naming file, field, value and fix
     """
-    content = _read(path)
-    documents = content if isinstance(content, list) else [content]
-    try:
-        return tuple(_entry(merge(defaults or {}, document), str(path)) for document in documents)
-    except PolicyInvalid as error:
-        raise PolicyInvalid(f"{path}: {error}") from None
+    return _entries(_documents(path), defaults or {}, path)
 
 
 def merge(under: dict[str, Any], over: Any) -> dict[str, Any]:
@@ -93,6 +89,39 @@ def merge(under: dict[str, Any], over: Any) -> dict[str, Any]:
 def json_schema() -> str:
     """Give the JSON schema of a policy, for editors and reviews."""
     return json.dumps(Policy.model_json_schema(), indent=2)
+
+
+def _all(files: list[Path], defaults: dict[str, Any]) -> tuple[PolicyEntry, ...]:
+    return tuple(entry for path in files for entry in load_file(path, defaults))
+
+
+def _named(files: list[Path], defaults: dict[str, Any], name: str) -> tuple[PolicyEntry, ...]:
+    """Read the policies of a name, past files that are no YAML, unless it is in none of the others."""
+    found: list[PolicyEntry] = []
+    unread: list[PolicyInvalid] = []
+    for path in files:
+        try:
+            documents = _documents(path)
+        except PolicyInvalid as error:
+            unread.append(error)
+            continue
+        own = [each for each in documents if isinstance(each, dict) and {**defaults, **each}.get("name") == name]
+        found.extend(_entries(own, defaults, path))
+    if unread and not found:
+        raise unread[0]
+    return tuple(found)
+
+
+def _documents(path: Path) -> list[Any]:
+    content = _read(path)
+    return content if isinstance(content, list) else [content]
+
+
+def _entries(documents: list[Any], defaults: dict[str, Any], path: Path) -> tuple[PolicyEntry, ...]:
+    try:
+        return tuple(_entry(merge(defaults, document), str(path)) for document in documents)
+    except PolicyInvalid as error:
+        raise PolicyInvalid(f"{path}: {error}") from None
 
 
 def _entry(fields: dict[str, Any], file: str) -> PolicyEntry:

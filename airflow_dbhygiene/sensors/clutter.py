@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
@@ -12,7 +11,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from airflow_dbhygiene.connections import open_site
 from airflow_dbhygiene.errors import DatabaseUnavailable, PolicyInvalid, Terminal, Transient
 from airflow_dbhygiene.operators.moments import moments_of, origin_of
-from airflow_dbhygiene.operators.step import readable
+from airflow_dbhygiene.operators.step import shown
 from airflow_dbhygiene.policy.moments import resolve_window
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ class ClutterSensor(BaseSensorOperator):
         super().__init__(**kwargs)
         if on_below not in ("skip", "wait"):
             raise PolicyInvalid(f"on_below is {on_below!r}: use 'skip' or 'wait'.")
-        self.policy_json = readable(json.loads(policy.json_text))
+        self.policy_json = shown(policy)
         self.policy_digest = policy.digest
         self.at_least = dict(DEFAULT_LIMITS if at_least is None else at_least)
         self.on_below = on_below

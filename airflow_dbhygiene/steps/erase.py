@@ -15,16 +15,20 @@ from airflow_dbhygiene.errors import (
     PolicyInvalid,
     SchemaChanged,
     StatementFailed,
+    StatementTimedOut,
     WrongServer,
 )
 from airflow_dbhygiene.ledger import Ledger, ObjectReceipt, Run, migrate
+from airflow_dbhygiene.ledger.certificates import Certificates
 from airflow_dbhygiene.ledger.erasures import Erasure, Erasures
 from airflow_dbhygiene.ledger.moves import PURGED
 from airflow_dbhygiene.ledger.objects import Objects
 from airflow_dbhygiene.policy import Parquet
+from airflow_dbhygiene.steps.discard import discard_losers
 from airflow_dbhygiene.steps.plan import check_server
 from airflow_dbhygiene.steps.report import report
 from airflow_dbhygiene.steps.schema import check_schema
+from airflow_dbhygiene.stores.protocol import UPLOAD_SECONDS
 
 if TYPE_CHECKING:
     from airflow_dbhygiene.databases.protocol import Column
@@ -96,6 +100,7 @@ def erase(site: Site, wish: ErasureWish) -> Erased:
     :raises NotFound: when the ledger has no run of such a policy that has begun to archive
     :raises PolicyInvalid: when a key does not fit the primary key
     :raises IllegalMove: when one of these may still go on, or its archive is no Parquet
+    :raises StatementTimedOut: when another erasure was faster with an object: call again
     """
     with site.database.session() as session:
         migrate(site.database, session)
@@ -135,25 +140,26 @@ def _may_go_on(site: Site, session: Any, run: Run) -> bool:
 def _erase_in_run(search: _Search, session: Any, run: Run) -> int:
     site = search.site
     ledger, store = Ledger(session), site.store_of(run.policy)
-    known = {each.name: each for each in Erasures(session).of_run(run.run_id)}
+    discard_losers(session, store, run.run_id)  # a killed try may have read rows that were gone when another one won
+    known = _latest(session, run)
     erased = 0
     for chunk in ledger.chunks(run.run_id):
         for receipt in Objects(session).of(chunk):
-            erasure = _replaced(search, store, run, receipt, known.get(receipt.name))
+            erasure = _replaced(search, session, store, run, receipt, known.get(receipt.name))
             if erasure is not None:
-                with session.transaction(durable=True):  # before the old object goes
-                    Erasures(session).record(erasure)
                 erased += erasure.rows_erased - (known[receipt.name].rows_erased if receipt.name in known else 0)
     for each in Erasures(session).of_run(run.run_id):
         store.discard(each.name)
-        if each.replaced_by != _last(session, run, each.name):
+        if each.replaced_by != _latest(session, run)[each.name].replaced_by:
             store.discard(each.replaced_by)
     if erased or known:
         report(site, run.run_id)
     return erased
 
 
-def _replaced(search: _Search, store: Store, run: Run, receipt: ObjectReceipt, known: Erasure | None) -> Erasure | None:
+def _replaced(  # noqa: PLR0913, PLR0917 - what is replaced, where, and where that is written down
+    search: _Search, session: Any, store: Store, run: Run, receipt: ObjectReceipt, known: Erasure | None
+) -> Erasure | None:
     """Write an object anew without the rows; None when it holds none of them."""
     name = known.replaced_by if known else receipt.name
     sha256, size = (known.sha256, known.bytes) if known else (receipt.sha256, receipt.bytes)
@@ -162,16 +168,23 @@ def _replaced(search: _Search, store: Store, run: Run, receipt: ObjectReceipt, k
         gone = archived.rows - sum(batch.num_rows for batch in kept)
         if not gone:
             return None
-        number = known.number + 1 if known else 1
+        number, before = (known.number + 1, known.rows_erased) if known else (1, 0)
         other = f"{receipt.name.removesuffix('.parquet')}-erased-{number}.parquet"
-        with store.spool(iter(kept), kept[0].schema, archived.notes) as file:
+        with (
+            store.spool(iter(kept), kept[0].schema, archived.notes) as file,
+            session.transaction(durable=True, idle_seconds=UPLOAD_SECONDS),
+        ):
+            Certificates(session).lock(run.policy.name)
+            if _latest(session, run).get(receipt.name) != known:
+                raise StatementTimedOut(f"another erasure has replaced {receipt.name} meanwhile: erase once more.")
             store.upload(file, other)
             store.protect(other)
-    before = known.rows_erased if known else 0
-    return Erasure(
-        run.run_id, receipt.name, number, other, file.bytes, file.sha256, before + gone,
-        search.wish.reason, search.wish.erased_by,
-    )  # fmt: skip
+            erasure = Erasure(
+                run.run_id, receipt.name, number, other, file.bytes, file.sha256, before + gone,
+                search.wish.reason, search.wish.erased_by,
+            )  # fmt: skip
+            Erasures(session).record(erasure)
+            return erasure
 
 
 def _kept(search: _Search, run: Run, archived: Archived) -> Iterator[pa.RecordBatch]:
@@ -186,5 +199,6 @@ def _kept(search: _Search, run: Run, archived: Archived) -> Iterator[pa.RecordBa
         yield batch.take(pa.array(kept, pa.int64()))
 
 
-def _last(session: Any, run: Run, name: str) -> str:
-    return [each.replaced_by for each in Erasures(session).of_run(run.run_id) if each.name == name][-1]
+def _latest(session: Any, run: Run) -> dict[str, Erasure]:
+    """Give the erasure of each object that counts."""
+    return {each.name: each for each in Erasures(session).of_run(run.run_id)}

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _SAMPLE_BATCH: Final = 20_000
 _CAUTIOUS_SPEED: Final = 100_000.0
 _UNFILLED: Final = re.compile(r"\{(name|table)\}")
+_VERSION: Final = "?versionId="
 _ROOTED: Final = re.compile(r"file://([^/@]*@)?/")
 MOST_TRANSACTIONS: Final = 2**31
 """A row's version is 32 bits of a transaction number: it means one row version for this long."""
@@ -219,6 +220,9 @@ def _check_place(policy: Policy) -> None:
     if place.startswith("file://") and not _ROOTED.match(place):
         message = f"{place!r} is below the folder that a worker happens to run in: write 'file:///folder'."
         raise PolicyInvalid(f"archive of policy {policy.name!r}: {message}")
+    if "://" in place and _VERSION in place:
+        message = f"S3's client sees no name behind {_VERSION!r}: in {place!r} objects would overwrite one another."
+        raise PolicyInvalid(f"archive of policy {policy.name!r}: {message} Leave it out.")
 
 
 def _check_clock(site: Site, session: Any, policy: Policy, window: Window) -> None:

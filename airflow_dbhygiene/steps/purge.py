@@ -39,13 +39,14 @@ class _NotIdentical(Exception):
     """The range held other rows than the archive does."""
 
 
-def purge(site: Site, run_id: str, number: int) -> Chunk:
+def purge(site: Site, run_id: str, number: int, began: float | None = None) -> Chunk:
     """Delete a chunk's archived rows; go on where an earlier try stopped.
 
+    :param began: when the task began, if it has paused since: seconds since 1970, None for now
     :returns: the chunk with its outcomes
     :raises RowsLocked: when other transactions kept rows locked to the end; a retry goes on with these
     :raises Paused: when a pause outlasted the policy's max_pause_seconds: call again later
-    :raises Idle: when the chunk has not moved for the policy's max_idle_seconds
+    :raises Idle: when the chunk has not moved for the policy's max_idle_seconds since the task began
     """
     with site.database.session() as session:
         migrate(site.database, session)  # the run may have been planned by an older version
@@ -56,6 +57,7 @@ def purge(site: Site, run_id: str, number: int) -> Chunk:
             return chunk
         with following(run.policy.pace, site.open_database) as replicas, telling_changes(site, run):
             work = _work(site, session, run, chunk, replicas)
+            work.began = work.began if began is None else began
             return _purge_archived(work) if run.policy.archives else purge_unarchived(work)
 
 

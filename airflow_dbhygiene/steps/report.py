@@ -13,6 +13,7 @@ from airflow_dbhygiene.steps.attempt import folder_of
 from airflow_dbhygiene.steps.certificate import certificate_of, chained, circumstances, says_the_same
 from airflow_dbhygiene.steps.discard import discard_losers
 from airflow_dbhygiene.steps.site import mebibytes
+from airflow_dbhygiene.stores.protocol import UPLOAD_SECONDS
 
 if TYPE_CHECKING:
     from airflow_dbhygiene.ledger import Run
@@ -36,7 +37,7 @@ def report(site: Site, run_id: str, approver: str | None = None) -> dict[str, An
         if store is not None:
             discard_losers(session, store, run_id)
         around = circumstances(site, session, run, approver or _approver_before(ledger, run))
-        with session.transaction(durable=True):
+        with session.transaction(durable=True, idle_seconds=UPLOAD_SECONDS):
             Certificates(session).lock(run.policy.name)  # store and ledger get the same one, though a twin writes too
             text = _text(session, run, certificate_of(site, session, run, around))
             written: dict[str, Any] = json.loads(text)
@@ -44,6 +45,13 @@ def report(site: Site, run_id: str, approver: str | None = None) -> dict[str, An
             address = _leave(session, store, run, written, text)
             ledger.report_run(run_id, written["state"], text, sha256)
     return written | {"certificate": address, "certificate_sha256": sha256}
+
+
+def told_before(site: Site, run_id: str) -> dict[str, Any]:
+    """Give the run's latest certificate, which an earlier report has left; empty before the first."""
+    with site.database.session() as session:
+        text = Ledger(session).report_text(run_id) if Ledger.exists(session) else None
+    return json.loads(text) if text else {}
 
 
 def describe(report: dict[str, Any]) -> str:

@@ -90,10 +90,12 @@ def verify_store(store: Store, certificate_sha256: str | None = None) -> Verifie
     """
     found = Verified()
     texts = {name: store.read_text(name) or b"" for name in store.texts()}
+    if not texts:
+        found.findings.append(Finding("", store.url, "no certificate is here: is this where the policy archives to?"))
     digests = {hashlib.sha256(text).hexdigest() for text in texts.values()}
     if certificate_sha256 and certificate_sha256 not in digests:
         found.findings.append(Finding("", store.url, f"no certificate here has the SHA-256 {certificate_sha256}"))
-    latest: dict[str, dict[str, Any]] = {}
+    latest: dict[str, tuple[str, dict[str, Any]]] = {}
     for name, text in texts.items():
         said = _json(text)
         if said is None or "certificate_number" not in said:
@@ -105,14 +107,19 @@ def verify_store(store: Store, certificate_sha256: str | None = None) -> Verifie
             found.findings.append(
                 Finding(said["run"], name, f"the certificate before it is missing or altered ({previous})")
             )
-        if said["certificate_number"] >= latest.get(said["run"], said)["certificate_number"]:
-            latest[said["run"]] = said
-    for said in latest.values():
+        if said["certificate_number"] >= latest.get(said["run"], ("", said))[1]["certificate_number"]:
+            latest[said["run"]] = (_above(name), said)
+    for above, said in latest.values():
         if not store.keeps(said["store"]):
             continue
         found.runs += 1
-        _verify_told(store, said, found)
+        _verify_told(store, above, said, found)
     return found
+
+
+def _above(certificate: str) -> str:
+    """Give what stands before table, run and file in a certificate's name: its policy archives below the address."""
+    return "".join(f"{part}/" for part in certificate.split("/")[:-3])
 
 
 def _verify_run(site: Site, session: Any, run: Run, found: Verified) -> None:
@@ -211,20 +218,21 @@ def _contradictions(
             yield Finding(run.run_id, certificate.name, fault)
 
 
-def _verify_told(store: Store, said: dict[str, Any], found: Verified) -> None:
+def _verify_told(store: Store, above: str, said: dict[str, Any], found: Verified) -> None:
     """Compare a run's objects with what its certificate says of them."""
-    erased = {each["name"]: each for each in said["erasures"]}
+    erased = {each["name"]: each | {"replaced_by": above + each["replaced_by"]} for each in said["erasures"]}
     for entry in (each for chunk in said["chunk_list"] for each in chunk["objects"]):
+        name = above + entry["name"]
         try:
             if erasure := erased.get(entry["name"]):
                 _verify_replacement(store, erasure, entry["rows"], found)
                 continue
-            with store.fetch(entry["name"], entry["sha256"], entry["bytes"]) as archived:
+            with store.fetch(name, entry["sha256"], entry["bytes"]) as archived:
                 _count(found, archived.rows, entry["bytes"])
                 if archived.rows != entry["rows"] or archived.notes.get("run") != said["run"]:
-                    found.findings.append(Finding(said["run"], entry["name"], "it is another object's content"))
+                    found.findings.append(Finding(said["run"], name, "it is another object's content"))
         except ArchiveDamaged as damage:
-            found.findings.append(Finding(said["run"], entry["name"], str(damage)))
+            found.findings.append(Finding(said["run"], name, str(damage)))
 
 
 def _verify_replacement(store: Store, erasure: dict[str, Any], rows: int, found: Verified) -> None:

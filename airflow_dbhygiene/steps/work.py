@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from airflow_dbhygiene.errors import Idle, Paused, RowsReferenced, StatementTimedOut
@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class Work:
-    """One chunk's purge: where it stands, and its rhythm."""
+    """One chunk's purge: where it stands, and its rhythm.
+
+    ``began`` is when its task began, in seconds since 1970: the patience of an earlier one is not this one's.
+    """
 
     site: Site
     session: Any
@@ -33,6 +36,7 @@ class Work:
     progress: Progress
     replicas: tuple[Replica, ...] = ()
     waiters: int = 0
+    began: float = field(default_factory=time.time)
 
     @property
     def batch_rows(self) -> int:
@@ -75,13 +79,14 @@ class Work:
         """Wait, outside any transaction, while there is a reason to.
 
         :raises Paused: when the reason outlasts the policy's max_pause_seconds
-        :raises Idle: when the chunk has not moved for max_idle_seconds, over all its tries
+        :raises Idle: when the chunk has not moved for max_idle_seconds since the task began, over all its deferrals
         """
         began, reason = time.monotonic(), self._reason()
         if reason is None:
             return
+        idle_seconds = min(self.chunk.idle_seconds, max(time.time() - self.began, 0.0))
         try:
-            self.pacer.wait(self._reason, self.progress.pausing, self.chunk.idle_seconds)
+            self.pacer.wait(self._reason, self.progress.pausing, idle_seconds)
         except (Paused, Idle):
             self._note(time.monotonic() - began, reason)
             raise

@@ -277,6 +277,6 @@ def _selection(notes: Mapping[str, str]) -> Selection:
 
 
 _NOT_DELETED: Final = (
-    "nothing was deleted on its account. Bring back its rows as they were, or, if no row of its chunk is purged yet, "
+    "no more is deleted for it. Bring back its rows as they were, or, if no row of its chunk is purged yet, "
     "clear the chunk's archive task to archive it anew."
 )

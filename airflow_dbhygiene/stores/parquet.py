@@ -250,7 +250,7 @@ _MOST_PARTS: Final = 10_000
 """S3's own limit."""
 
 _RESTORE: Final = (
-    "nothing was deleted on its account. Bring back the object as it was (a versioned bucket still has it), or, if no "
+    "no more is deleted for it. Bring back the object as it was (a versioned bucket still has it), or, if no "
     "row of its chunk is purged yet, clear the chunk's archive task to archive it anew."
 )
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from airflow_dbhygiene.databases.protocol import Database, Selection, Span
     from airflow_dbhygiene.ledger import Run
     from airflow_dbhygiene.stores.sending import Sending
+
+
+UPLOAD_SECONDS: Final = 3_600
+"""How long a store may take for one object before the server ends a transaction that waits for it."""
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,22 @@ import hashlib
 import json
 import platform
 import re
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pyarrow as pa
 import pytest
 from pyarrow import parquet as pq
 
-from airflow_dbhygiene.errors import IllegalMove, NotFound, PolicyInvalid
+from airflow_dbhygiene.databases.mysql import session as mysql_session
+from airflow_dbhygiene.databases.postgres import session as postgres_session
+from airflow_dbhygiene.errors import IllegalMove, NotFound, PolicyInvalid, StatementTimedOut
 from airflow_dbhygiene.policy import Matching
+from airflow_dbhygiene.steps import archive as archiving
 from airflow_dbhygiene.steps import erase as erasing
 from airflow_dbhygiene.steps.archive import archive
 from airflow_dbhygiene.steps.erase import Erased, ErasureWish, erase
@@ -25,6 +31,8 @@ from airflow_dbhygiene.steps.report import describe, report
 from airflow_dbhygiene.steps.restore import Wish, restore
 from airflow_dbhygiene.steps.verify import verify
 from airflow_dbhygiene.steps.verify_archive import Verified, verify_archive, verify_store
+from airflow_dbhygiene.stores.parquet import ParquetStore
+from airflow_dbhygiene.stores.protocol import Spooled
 from airflow_dbhygiene.version import VERSION
 from tests.job import AS_OF, STALE_EVENTS, Job, window_of
 from tests.mysql_job import MySqlJob
@@ -215,6 +223,24 @@ def test_the_last_certificate_needs_a_witness(events_job: Job) -> None:
     )
 
 
+def test_an_address_above_several_policies_verifies_them_all(events_job: Job) -> None:
+    """Each archives to a folder of its own; what is missing is named, what was erased is no fault."""
+    three_runs(events_job)
+    assert erase(events_job.site, ErasureWish("events", (("5",),), "request 17", "dpo")) == Erased(1)
+    above = ParquetStore(fsspec.filesystem("file"), str(events_job.folder.parent), url="file:///all")
+    found = verify_store(above)
+    assert (found.runs, found.rows, found.rows_erased, found.findings) == (3, STALE_EVENTS - 1, 1, [])
+    next(path for path in events_job.folder.rglob("*.parquet") if "erased" not in path.name).unlink()
+    _assert_found(verify_store(above), rf"{events_job.folder.name}/.*\.parquet is missing")
+
+
+def test_where_nothing_is_nothing_is_verified(events_job: Job) -> None:
+    """A mistyped address, or a store that somebody has emptied, is no archive as it was written."""
+    three_runs(events_job)
+    elsewhere = ParquetStore(fsspec.filesystem("file"), str(events_job.folder / "typo"), url="file:///cold/typo")
+    _assert_found(verify_store(elsewhere), "file:///cold/typo: no certificate is here")
+
+
 def _assert_found(found: Verified, said: str) -> None:
     assert re.search(said, found.describe()), found.describe()
 
@@ -291,6 +317,66 @@ def test_the_server_reads_the_keys_that_are_to_be_erased(events_job: Job) -> Non
     assert left.column("id").to_pylist() == [4]
     with pytest.raises(PolicyInvalid, match=r"a key does not fit \(id, at, paid, held, code\)"):
         erase(events_job.site, ErasureWish("visits", (("one", *WRITTEN[mysql][0][1:]),), "request 17", "dpo"))
+
+
+@pytest.mark.rights("restore")
+def test_what_a_killed_try_has_archived_is_erased_too(events_job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It read a row that was gone when the next try won, and no report has removed its objects yet."""
+    ticket, *others = events_job.start(events_job.policy())
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(archiving, "_claim", _be_killed)
+        archive(events_job.site, ticket.run, ticket.chunk)
+    events_job.execute("DELETE FROM events WHERE id = 5")
+    for each in (ticket, *others):
+        for step in (archive, verify, purge):
+            step(events_job.site, each.run, each.chunk)
+    assert erase(events_job.site, ErasureWish("events", (("5",),), "request 17", "dpo")) == Erased(0, (("5",),))
+    rows = pa.concat_tables(pq.read_table(path, partitioning=None) for path in events_job.folder.rglob("*.parquet"))
+    assert sorted(rows.column("id").to_pylist()) == [n for n in range(STALE_EVENTS) if n != 5]
+
+
+@pytest.mark.rights("restore")
+def test_two_erasures_at_once_spoil_nothing(events_job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that comes second has read what the first one replaces: it is called again, and both rows are gone."""
+    events_job.run(events_job.policy())
+    first, second = (ErasureWish("events", ((key,),), "request 17", "dpo") for key in ("5", "6"))
+    spool, others = ParquetStore.spool, [first]
+
+    @contextmanager
+    def spool_and_wait(store: ParquetStore, *arguments: Any) -> Iterator[Spooled]:
+        with spool(store, *arguments) as file:
+            while others:
+                assert erase(events_job.site, others.pop()) == Erased(1)
+            yield file
+
+    monkeypatch.setattr(ParquetStore, "spool", spool_and_wait)
+    with pytest.raises(StatementTimedOut, match=r"another erasure has replaced .*\.parquet meanwhile"):
+        erase(events_job.site, second)
+    assert erase(events_job.site, second) == Erased(1)
+    found = verify_archive(events_job.site, policy="events")
+    assert (found.rows, found.rows_erased, found.findings) == (STALE_EVENTS - 2, 2, [])
+
+
+@pytest.mark.rights("restore")
+def test_an_upload_may_take_longer_than_a_transaction_may_be_idle(
+    events_job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An erasure holds a lock while it replaces an object: servers that would end its connection meanwhile do not."""
+    events_job.run(events_job.policy())
+    monkeypatch.setitem(postgres_session.SETTINGS, "idle_in_transaction_session_timeout", "1s")  # type: ignore[arg-type]
+    monkeypatch.setitem(mysql_session._MARIADB, "idle_transaction_timeout", 1)  # type: ignore[arg-type]
+    upload = ParquetStore.upload
+
+    def upload_slowly(*arguments: Any) -> Any:
+        time.sleep(2.5)
+        return upload(*arguments)
+
+    monkeypatch.setattr(ParquetStore, "upload", upload_slowly)
+    assert erase(events_job.site, ErasureWish("events", (("5",),), "request 17", "dpo")) == Erased(1)
+
+
+def _be_killed(*_: Any) -> None:
+    raise KeyboardInterrupt
 
 
 @pytest.mark.rights("restore")

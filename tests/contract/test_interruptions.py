@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from airflow_dbhygiene.errors import Paused
+from airflow_dbhygiene.errors import Idle, Paused
 from airflow_dbhygiene.policy import Pace
 from airflow_dbhygiene.steps.archive import archive
 from airflow_dbhygiene.steps.pause import pause, resume
@@ -120,3 +120,18 @@ def test_pauses_and_their_reasons_are_in_ledger_certificate_and_report(events_jo
     assert 0.2 < found["paused_seconds"] == pytest.approx(sum(each["seconds"] for each in found["longest"]))
     assert f"paused: 2 times, {found['paused_seconds']:.1f} s in all" in describe(certificate)
     assert why in describe(certificate)
+
+
+def test_a_task_that_is_cleared_after_days_has_its_time_again(events_job: Job) -> None:
+    """It waits, as any does; one that has waited since then, in all its deferrals, has had it."""
+    ticket, *_ = verified(events_job)
+    events_job.execute("UPDATE dbhygiene.chunk SET changed_at = changed_at - INTERVAL '3' DAY")
+    pause(events_job.site, "all", "month end", "finance")
+    with pytest.raises(Paused):
+        purge(events_job.site, ticket.run, ticket.chunk)
+    with pytest.raises(Paused):
+        purge(events_job.site, ticket.run, ticket.chunk, began=time.time() - 3_600)
+    with pytest.raises(Idle, match=r"has not moved for longer than pace.max_idle_seconds: paused \(all\)"):
+        purge(events_job.site, ticket.run, ticket.chunk, began=time.time() - 2 * 86_400)
+    resume(events_job.site, "all")
+    assert purge(events_job.site, ticket.run, ticket.chunk, began=time.time() - 2 * 86_400).purged > 0

@@ -182,13 +182,13 @@ def change_a_byte(data: bytes) -> bytes:
     ids=["truncated", "longer", "emptied", "altered"],
 )
 def test_a_changed_object_is_noticed(place: Place, damage: Callable[[bytes], bytes], said: str) -> None:
-    """The error names the object and what to do, and says that nothing was deleted."""
+    """The error names the object and what to do, and says that no more is deleted."""
     spooled = put(place)
     stored = place.read("a/b.parquet")
     assert stored
     place.write("a/b.parquet", damage(stored))
     with (
-        pytest.raises(ArchiveDamaged, match=rf"a/b\.parquet .*{said}.*nothing was deleted"),
+        pytest.raises(ArchiveDamaged, match=rf"a/b\.parquet .*{said}.*no more is deleted"),
         place.store.fetch("a/b.parquet", spooled.sha256, spooled.bytes),
     ):
         pass

@@ -80,6 +80,16 @@ def test_a_hold_from_the_command_line(job: Job, airflow: Commands, tmp_path: Pat
     assert len(rows_of(airflow("hold", "list", "--released", "-o", "json"))) == 1
 
 
+@pytest.mark.parametrize("output", ["table", "plain", "json", "yaml"])
+def test_brackets_are_told_as_they_are(airflow: Commands, output: str) -> None:
+    """A table's maker takes them for its own: it left out the half of a condition, or failed after the hold stood."""
+    where = "note ~ '^[a-z]+[/x]'"
+    place = ("--table", "public.events", "--where", where, "--reason", "[/case] 7", "--id", "brackets")
+    for told in (airflow("hold", "place", *place, "-o", output), airflow("hold", "list", "-o", output)):
+        assert "[a-z]+[/x]" in told
+        assert "[/case] 7" in told
+
+
 def test_keys_from_the_standard_input(airflow: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
     """A list from another program."""
     monkeypatch.setattr(sys, "stdin", io.StringIO("1\n2\n"))

@@ -48,6 +48,7 @@ def test_what_exceeds_the_guard_waits_for_the_next_run(job: Job) -> None:
     ("archive", "fix"),
     [
         (Parquet("file://archive/events"), "below the folder that a worker happens to run in: write 'file:///folder'"),
+        (Parquet("s3://aws@cold/events?versionId=1"), r"objects would overwrite one another\. Leave it out"),
         (Parquet("s3://aws@cold/{name}"), r"\{name\} is filled in where policies are YAML: in Python write the name"),
         (ColdTable("cold.{table}"), r"\{table\} is filled in where policies are YAML"),
     ],

@@ -180,6 +180,7 @@ def test_run_that_is_cleared_repeats_nothing(flights: Lab, run: str) -> None:
     # The last one is an EmptyOperator, which the scheduler passes by.
     assert {tries for task, tries in flights.tries(DAG, run).items() if task != "finished"} == {2}
     assert _traces(flights, run) == before
+    assert "was planned before, in " in _task(flights, run, "plan").rendered_fields["plan"]
 
 
 def test_restore_example_brings_a_chunk_back(flights: Lab, run: str, stale: int) -> None:

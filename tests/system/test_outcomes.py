@@ -38,7 +38,9 @@ def test_nothing_stale_is_green_and_the_report_says_so(lab: Lab, runs: dict[str,
     assert lab.finish(dag, run).state == "success"
     skipped = {"sense": "skipped", "plan": "skipped", **NO_CHUNK, "reclaim": "skipped"}
     assert lab.states(dag, run) == {**skipped, "report": "success", "finished": "success"}
-    assert lab.client.xcom(dag, run, "report") == {"policy": "nothing_stale", "state": "nothing to do"}
+    told = {"policy": "nothing_stale", "state": "not planned"}
+    assert lab.client.xcom(dag, run, "report") == told
+    assert lab.client.asset_events(dag, run) == []
     assert "too little clutter: stale_rows 0" in lab.client.log(dag, run, "sense")
 
 
@@ -74,6 +76,7 @@ def test_plan_that_is_refused_fails_at_once_and_names_the_fix(lab: Lab, runs: di
     assert "trigger" in log
     assert "stops" in log
     assert lab.keys("refused") == []
+    assert lab.client.xcom(dag, run, "report")["state"] == "not planned"
     note = eventually(lambda: _note(lab, dag), "the notifier's note")
     assert note == f"{run} plan try 1\n"
 

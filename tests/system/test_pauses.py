@@ -36,6 +36,25 @@ def test_a_long_pause_defers_the_tasks_and_they_go_on_where_they_stopped(lab: La
     assert lab.client.xcom(DAG, run, "report")["rows_purged"] == 3_000
 
 
+def test_a_task_that_gave_up_waiting_waits_again_once_it_is_cleared(lab: Lab) -> None:
+    """Its deferrals count together, and those before the clearing do not: it need not meet a moment without pauses."""
+    dag = "hygiene_tired"
+    lab.create_events("tired", 900)
+    lab.create_ledger()
+    lab.install_scenario("pauses.py")
+    lab.pause("tired")
+    run = lab.start(dag)
+    assert lab.finish(dag, run).state == "failed"
+    log = lab.client.log(dag, run, "chunk.purge", 0)
+    assert "has not moved for longer than pace.max_idle_seconds: paused (policy:tired)" in log
+    assert "the worker is free" in log
+    lab.clear(dag, run, "chunk.purge")
+    eventually(lambda: lab.states(dag, run)["chunk.purge[0]"] == "deferred", "a purge that waits again")
+    lab.go_on("tired")
+    assert lab.finish(dag, run).state == "success"
+    assert lab.client.xcom(dag, run, "report")["rows_purged"] == 900
+
+
 def batches(lab: Lab) -> list[tuple[int, ...]]:
     """Give the batches that the ledger knows: their chunk, where they begin and end, and how many rows went."""
     return lab.sql(BATCHES)

@@ -6,7 +6,7 @@ import pydantic
 import pytest
 
 from airflow_dbhygiene.errors import PolicyInvalid
-from airflow_dbhygiene.policy import Expired, Guard, Matching, OlderThan, Pace, Parquet, Policy
+from airflow_dbhygiene.policy import Expired, Guard, Matching, Notify, OlderThan, Pace, Parquet, Policy
 
 
 def fields(**changes: Any) -> dict[str, Any]:
@@ -117,6 +117,32 @@ def test_a_bad_value_is_refused_by_field_value_and_fix(
     line = next(line for line in message.splitlines() if line.startswith(f"  - {field}"))
     assert value in line
     assert fix in line
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"notify": [{"path": "a.B", "argument": {"token": "s3cret"}}]},
+        {"notify": [{"path": "a.B", "token": "s3cret"}]},
+        {"notify": [{"path": "a.B", "arguments": "s3cret"}]},
+        {"notify": {"path": "a.B", "arguments": {"token": "s3cret"}}},
+        {"notify": ["s3cret"]},
+        {"notfy": [{"path": "a.B", "arguments": {"token": "s3cret"}}]},
+    ],
+    ids=str,
+)
+def test_what_a_notifier_is_given_is_not_told(change: dict[str, Any]) -> None:
+    """It may hold a token, and all who see the DAGs see their import errors; the field is named all the same."""
+    with pytest.raises(PolicyInvalid, match=r"- not(i)?fy") as refused:
+        Policy(**fields(**change))
+    assert "s3cret" not in str(refused.value)
+
+
+def test_a_notifier_by_itself_tells_no_argument_either() -> None:
+    """As Python code writes it."""
+    with pytest.raises(PolicyInvalid, match=r"Notify is not valid:\n  - webhook: is not a field here") as refused:
+        Notify(path="a.B", webhook="s3cret")
+    assert "s3cret" not in str(refused.value)
 
 
 @pytest.mark.parametrize("field", ["name", "conn_id", "table", "stale", "archive"])

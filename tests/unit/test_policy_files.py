@@ -145,6 +145,30 @@ def test_twins_are_refused_by_both_files(tmp_path: Path) -> None:
         load(tmp_path, _defaults=DEFAULTS, one=ORDERS, two=ORDERS)
 
 
+@pytest.mark.parametrize("broken", ["name: lines\ntable: lines\n", "name: [", "- 7\n", "nmae: orders\n"])
+def test_one_policy_is_had_whatever_is_wrong_with_others(tmp_path: Path, broken: str) -> None:
+    """A task of its DAG that starts now need not fail since somebody mistyped another one."""
+    with pytest.raises(PolicyInvalid, match="broken"):
+        load(tmp_path, _defaults=DEFAULTS, broken=broken, orders=ORDERS)
+    (entry,) = load_folder(tmp_path, "orders")
+    assert (entry.policy.name, entry.dag["retries"]) == ("orders", 3)
+    (tmp_path / "orders.yaml").write_text(ORDERS + "keep: 1\n")
+    with pytest.raises(PolicyInvalid, match=r"orders\.yaml: policy 'orders' is not valid:\n  - keep: is"):
+        load_folder(tmp_path, "orders")
+
+
+def test_one_policy_that_is_not_to_be_found_may_be_in_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    """Then that is told; and of two of a name neither is taken."""
+    with pytest.raises(PolicyInvalid, match="is not YAML"):
+        load(tmp_path, _defaults=DEFAULTS, broken="name: [")
+    with pytest.raises(PolicyInvalid, match="is not YAML"):
+        load_folder(tmp_path, "orders")
+    for name in ("one", "other"):
+        (tmp_path / f"{name}.yaml").write_text(ORDERS)
+    with pytest.raises(PolicyInvalid, match="names are unique"):
+        load_folder(tmp_path, "orders")
+
+
 def test_the_json_schema_accepts_what_the_policy_does(tmp_path: Path) -> None:
     """Editors check policy files by it."""
     schema = json.loads(json_schema())

@@ -17,6 +17,8 @@ from airflow_dbhygiene.databases.mysql.drivers import driver_errors, driver_of, 
 
 Values = Sequence[object] | Mapping[str, object]
 
+_IDLE_TRANSACTION_SECONDS: Final = 60
+
 SETTINGS: Final[Mapping[str, object]] = {
     "autocommit": 1,  # MySQL greets with it on where its default is off, and the driver believes that
     "time_zone": "'+00:00'",
@@ -41,7 +43,7 @@ _MYSQL: Final[Mapping[str, object]] = {
 _MARIADB: Final[Mapping[str, object]] = {
     "tx_isolation": "'READ-COMMITTED'",
     "max_statement_time": 0,  # a chunk is read for as long as it takes
-    "idle_transaction_timeout": 60,
+    "idle_transaction_timeout": _IDLE_TRANSACTION_SECONDS,
     "innodb_strict_mode": 0,  # tables that are older than it may have more columns than it lets us put beside them
     "in_predicate_conversion_threshold": 0,  # a list of keys made into a subquery would scan the table
 }
@@ -171,16 +173,20 @@ class MySqlSession:
         durable: bool | None = None,  # noqa: ARG002 - whether a commit waits for the disk is the server's to say
         statement_seconds: float | None = None,
         lock_seconds: float | None = None,
+        idle_seconds: float | None = None,
     ) -> Iterator[None]:
         """Commit on leaving, roll back on an exception; InnoDB's own roll back after 1205 undoes one statement only.
 
         :param statement_seconds: how long a SELECT may take
         :param lock_seconds: how long to wait for row locks
+        :param idle_seconds: how long it may be open and ask nothing
         """
         if self._in_transaction:
             raise RuntimeError("a transaction is open already")
         self.wait_for_locks(_LOCK_SECONDS if lock_seconds is None else lock_seconds)
         self._limit_statements(statement_seconds)
+        if idle_seconds is not None:
+            self._limit_idleness(idle_seconds)
         self.execute("START TRANSACTION")
         self._in_transaction = True
         try:
@@ -197,6 +203,9 @@ class MySqlSession:
             if statement_seconds is not None:
                 with contextlib.suppress(errors.HygieneError):
                     self._limit_statements(None)
+            if idle_seconds is not None:
+                with contextlib.suppress(errors.HygieneError):
+                    self._limit_idleness(_IDLE_TRANSACTION_SECONDS)
 
     @staticmethod
     def rollback() -> NoReturn:
@@ -277,6 +286,10 @@ class MySqlSession:
         limit = seconds or 0
         name, value = ("max_statement_time", limit) if self.flavour.mariadb else ("max_execution_time", limit * 1000)
         self.execute(f"SET SESSION {name} = {value if self.flavour.mariadb else int(value)}")
+
+    def _limit_idleness(self, seconds: float) -> None:
+        if self.flavour.mariadb:
+            self.execute(f"SET SESSION idle_transaction_timeout = {math.ceil(seconds)}")
 
 
 class Connections:

@@ -156,10 +156,15 @@ class PostgresSession:
         durable: bool | None = None,
         statement_seconds: float | None = None,
         lock_seconds: float | None = None,
+        idle_seconds: float | None = None,
         **settings: object,
     ) -> Iterator[None]:
         """Commit on leaving, roll back on an exception; settings hold for this transaction only."""
-        limits = {"statement_timeout": statement_seconds, "lock_timeout": lock_seconds}
+        limits = {
+            "statement_timeout": statement_seconds,
+            "lock_timeout": lock_seconds,
+            "idle_in_transaction_session_timeout": idle_seconds,
+        }
         asked: dict[str, object] = {
             **({} if durable is None else {"synchronous_commit": "on" if durable else "off"}),
             **(_WALKING if walking else {}),
