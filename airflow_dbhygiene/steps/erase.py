@@ -18,10 +18,12 @@ from airflow_dbhygiene.errors import (
     WrongServer,
 )
 from airflow_dbhygiene.ledger import Ledger, ObjectReceipt, Run, migrate
+from airflow_dbhygiene.ledger.abandonments import Abandonments
 from airflow_dbhygiene.ledger.erasures import Erasure, Erasures
 from airflow_dbhygiene.ledger.moves import PURGED
 from airflow_dbhygiene.ledger.objects import Objects
 from airflow_dbhygiene.policy import Parquet
+from airflow_dbhygiene.steps.discard import discard_losers
 from airflow_dbhygiene.steps.plan import check_server
 from airflow_dbhygiene.steps.report import report
 from airflow_dbhygiene.steps.schema import check_schema
@@ -114,12 +116,20 @@ def erase(site: Site, wish: ErasureWish) -> Erased:
 def _check(site: Site, session: Any, run: Run, wish: ErasureWish) -> None:
     if not isinstance(run.policy.archive, Parquet):
         raise IllegalMove(f"run {run.run_id} is archived in a table: delete its rows there.")
-    unfinished = [chunk.label for chunk in Ledger(session).chunks(run.run_id) if chunk.state != PURGED]
-    if unfinished and _may_go_on(site, session, run):
-        message = f"run {run.run_id}: {unfinished[0]} is not purged. Finish the run first: clear the failed tasks of"
-        raise IllegalMove(f"{message} its DAG run ({', '.join(map(str, run.origin.values()))}).")
+    if not Abandonments(session).of_run(run.run_id):
+        _refuse_unfinished(site, session, run)
     if odd := [key for key in wish.keys if len(key) != len(run.selection.key)]:
         raise PolicyInvalid(f"key {odd[0]!r} does not fit ({', '.join(run.selection.key)}).")
+
+
+def _refuse_unfinished(site: Site, session: Any, run: Run) -> None:
+    unfinished = [chunk.label for chunk in Ledger(session).chunks(run.run_id) if chunk.state != PURGED]
+    if unfinished and _may_go_on(site, session, run):
+        message = (
+            f"run {run.run_id}: {unfinished[0]} is not purged. Finish the run first: clear the failed tasks of its DAG "
+            f"run ({', '.join(map(str, run.origin.values()))}). Or give it up: airflow dbhygiene abandon {run.run_id}."
+        )
+        raise IllegalMove(message)
 
 
 def _may_go_on(site: Site, session: Any, run: Run) -> bool:
@@ -137,6 +147,8 @@ def _erase_in_run(search: _Search, session: Any, run: Run) -> int:
     ledger, store = Ledger(session), site.store_of(run.policy)
     known = {each.name: each for each in Erasures(session).of_run(run.run_id)}
     erased = 0
+    if Abandonments(session).of_run(run.run_id):
+        discard_losers(session, store, run.run_id)  # workers that were at work then may have left such rows
     for chunk in ledger.chunks(run.run_id):
         for receipt in Objects(session).of(chunk):
             erasure = _replaced(search, store, run, receipt, known.get(receipt.name))
