@@ -15,6 +15,7 @@ from airflow_dbhygiene.cli.telling import errors_told, show, tell
 from airflow_dbhygiene.connections import open_site
 from airflow_dbhygiene.errors import PolicyInvalid
 from airflow_dbhygiene.operators.moments import parse_moment
+from airflow_dbhygiene.steps.abandon import abandon as abandon_run
 from airflow_dbhygiene.steps.erase import ErasureWish
 from airflow_dbhygiene.steps.erase import erase as erase_rows
 from airflow_dbhygiene.steps.hold import HoldWish, list_holds, parse_keys, place_hold, release_hold
@@ -75,6 +76,14 @@ def erase(args: Namespace, site: Site) -> Iterable[dict[str, Any]]:
         "rows_erased": erased.rows,
         "keys_in_no_archive": [key[0] if len(key) == 1 else key for key in erased.unknown],
     }
+
+
+@_command
+def abandon(args: Namespace, site: Site) -> Iterable[dict[str, Any]]:
+    """Give a run up."""
+    told = abandon_run(site, args.run, args.reason, _who(args))
+    names = ("rows_archived", "rows_purged", "rows_left", "objects_discarded", "certificate")
+    yield {"run": told["run"], "state": told["state"], **told["abandonment"], **{name: told[name] for name in names}}
 
 
 @_command

@@ -22,6 +22,7 @@ _REASON = Arg(("--reason",), help="why: whoever looks at the ledger, or waits, r
 _TABLE = Arg(("--table",), help="schema.table, as the catalogue spells it")
 _HOLD_ID = Arg(("hold_id",), help="the hold's id")
 _SCOPE = Arg(("scope",), help="all, table:<schema.table> or policy:<name>")
+_RUN_ID = Arg(("run",), help="the run's id")
 _RUN = Arg(("--run",), help="the id of one run")
 _POLICY = Arg(("--policy",), help="name of a policy: all its runs")
 _LIMIT = Arg(("--limit",), type=int, default=20, help="how many (default: 20)")
@@ -42,6 +43,7 @@ def get_commands() -> list[CLICommand]:
                 _action("resume", "Let a scope go on where it stopped", _SCOPE),
                 _action("pauses", "List the pauses that stand"),
                 _action("runs", "List the latest runs", _POLICY, _LIMIT),
+                _action("abandon", "Give a run up for good, so that nothing waits for it", _RUN_ID, _REASON, _BY),
                 _action(
                     "erase",
                     "Take rows out of a policy's archives, and certify it",

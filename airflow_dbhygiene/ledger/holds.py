@@ -103,7 +103,7 @@ class Pauses:
     def listed(self) -> tuple[Pause, ...]:
         """Read all pauses that stand."""
         rows = self._session.execute(f"{_PAUSE} ORDER BY placed_at, scope")
-        return tuple(Pause(scope, reason, by, _aware(at)) for scope, reason, by, at in rows)
+        return tuple(Pause(scope, reason, by, aware(at)) for scope, reason, by, at in rows)
 
     def remove(self, scope: str) -> bool:
         """Let a scope go on; False when it was not paused."""
@@ -113,8 +113,8 @@ class Pauses:
 def _hold(row: tuple[Any, ...]) -> Hold:
     hold_id, table, predicate, reason, placed_by, placed_at, until_at, released_by, released_at, binding = row
     return Hold(
-        hold_id, table, predicate, reason, placed_by, _aware(placed_at), _aware(until_at) if until_at else None,
-        released_by, _aware(released_at) if released_at else None, bool(binding),
+        hold_id, table, predicate, reason, placed_by, aware(placed_at), aware(until_at) if until_at else None,
+        released_by, aware(released_at) if released_at else None, bool(binding),
     )  # fmt: skip
 
 
@@ -122,6 +122,6 @@ def _written(moment: datetime | None) -> str | None:
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat(" ") if moment else None
 
 
-def _aware(moment: datetime) -> datetime:
+def aware(moment: datetime) -> datetime:
     """Take a moment without a zone for UTC: it is what a MySQL session of ours gives."""
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

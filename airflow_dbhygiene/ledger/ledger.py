@@ -16,6 +16,7 @@ from airflow_dbhygiene.ledger.records import (
     RunRow,
     bound_from_json,
     bound_to_json,
+    policy_from_record,
     selection_from_json,
 )
 from airflow_dbhygiene.policy.model import Policy
@@ -46,7 +47,7 @@ class Ledger:
             "dbhygiene.run",
             {
                 "run_id": run.run_id, "policy": run.policy.name, "table_name": str(run.selection.table),
-                "state": "planned", "since": run.since, "cutoff": run.cutoff, "policy_digest": run.policy.digest,
+                "state": "planned", "since": run.since, "cutoff": run.cutoff, "policy_digest": run.policy_digest,
                 "plan": json.dumps(run.plan, ensure_ascii=False), "origin": json.dumps(run.origin, ensure_ascii=False),
             },
         )  # fmt: skip
@@ -133,9 +134,10 @@ class Ledger:
 
     # chunks
 
-    def chunks(self, run_id: str) -> tuple[Chunk, ...]:
-        """Read all chunks of a run, in their order."""
-        rows = self.session.execute(_CHUNK + " WHERE run_id = %s ORDER BY chunk", (run_id,))
+    def chunks(self, run_id: str, *, lock: bool = False) -> tuple[Chunk, ...]:
+        """Read all chunks of a run, in their order; with ``lock``, keep others out until the transaction ends."""
+        suffix = " WHERE run_id = %s ORDER BY chunk" + (" FOR UPDATE" if lock else "")
+        rows = self.session.execute(_CHUNK + suffix, (run_id,))
         return tuple(_chunk(*row) for row in rows)
 
     def chunk(self, run_id: str, chunk: int, *, lock: bool = False) -> Chunk:
@@ -209,7 +211,7 @@ class Ledger:
         """Add up a run's chunks and objects."""
         names = (
             "chunks rows_planned rows_archived rows_verified rows_purged rows_drifted rows_held rows_vanished "
-            "rows_locked archive_seconds verify_seconds purge_seconds objects bytes batches careful_batches"
+            "rows_locked rows_left archive_seconds verify_seconds purge_seconds objects bytes batches careful_batches"
         ).split()
         rows = self.session.execute(_FIGURES, {"run_id": run_id})
         figures = dict(zip(names, rows[0], strict=True))
@@ -249,6 +251,7 @@ SELECT count(*), coalesce(sum(planned_rows), 0), coalesce(sum(archived_rows), 0)
        coalesce(sum(CASE WHEN state IN ('verified', 'purging', 'purged') THEN archived_rows END), 0),
        coalesce(sum(purged), 0), coalesce(sum(drifted), 0), coalesce(sum(held), 0),
        coalesce(sum(vanished), 0), coalesce(sum(locked), 0),
+       coalesce(sum(archived_rows - purged - drifted - held - vanished), 0),
        coalesce(sum(archive_seconds), 0), coalesce(sum(verify_seconds), 0), coalesce(sum(purge_seconds), 0),
        (SELECT count(*) FROM dbhygiene.object o JOIN dbhygiene.chunk w USING (run_id, chunk)
         WHERE o.run_id = %(run_id)s AND o.nonce = w.nonce),
@@ -272,9 +275,10 @@ ORDER BY planned_at DESC, run_id LIMIT %(most)s
 def _run(run_id: str, state: str, plan_text: str, origin: str) -> Run:
     plan = json.loads(plan_text)
     try:
+        policy, unknown = policy_from_record(plan["policy_json"])
         return Run(
             run_id=run_id,
-            policy=Policy.from_json(plan["policy_json"]),
+            policy=policy,
             selection=selection_from_json(plan["selection"]),
             server=Server(**plan["server"]),
             fingerprint=plan["fingerprint"],
@@ -284,9 +288,13 @@ def _run(run_id: str, state: str, plan_text: str, origin: str) -> Run:
             state=state,
             origin=json.loads(origin),
             plan=plan,
+            unknown_fields=unknown,
         )
-    except (KeyError, TypeError) as error:
-        message = f"run {run_id} was planned by another version of airflow-dbhygiene: finish it there, or plan anew."
+    except (KeyError, TypeError, PolicyInvalid) as error:
+        message = (
+            f"run {run_id} was planned by another version of airflow-dbhygiene: finish it there, or plan anew. This "
+            f"one cannot read it: {error}"
+        )
         raise LedgerIncompatible(message) from error
 
 

@@ -14,7 +14,7 @@ from airflow_dbhygiene.errors import LedgerIncompatible, PrivilegeMissing
 if TYPE_CHECKING:
     from airflow_dbhygiene.databases.protocol import Database
 
-VERSION = 6
+VERSION = 7
 OLDEST_READER = 1
 
 _EXISTS = "SELECT 1 FROM information_schema.tables WHERE table_schema = 'dbhygiene' AND table_name = 'migration'"

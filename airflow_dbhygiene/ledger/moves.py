@@ -13,9 +13,9 @@ DAMAGED: Final = "damaged"
 
 MOVES: Final[dict[str, frozenset[str]]] = {
     PLANNED: frozenset({ARCHIVED}),
-    ARCHIVED: frozenset({VERIFIED, DAMAGED}),
-    DAMAGED: frozenset({ARCHIVED}),  # archived anew, under a new nonce
-    VERIFIED: frozenset({PURGING, PURGED, DAMAGED}),
+    ARCHIVED: frozenset({VERIFIED, DAMAGED, PLANNED}),  # planned again, without an archive, where its run is given up
+    DAMAGED: frozenset({ARCHIVED, PLANNED}),  # archived anew, under a new nonce
+    VERIFIED: frozenset({PURGING, PURGED, DAMAGED, PLANNED}),
     PURGING: frozenset({PURGING, PURGED}),  # never back: the archive holds the only copy of purged rows
     PURGED: frozenset(),
 }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,6 +19,7 @@ class Run:
     """A run as it was planned: nothing in it changes afterwards but its state.
 
     ``selection`` and ``policy`` are what the plan froze; ``since`` and ``cutoff`` are ISO moments in UTC.
+    ``unknown_fields`` are those of the frozen policy that this version does not know: ``policy`` is without them.
     """
 
     run_id: str
@@ -30,6 +33,17 @@ class Run:
     state: str
     origin: dict[str, Any]
     plan: dict[str, Any]
+    unknown_fields: tuple[str, ...] = ()
+
+    @property
+    def policy_json(self) -> str:
+        """The policy as it was frozen, letter for letter."""
+        return str(self.plan["policy_json"])
+
+    @property
+    def policy_digest(self) -> str:
+        """SHA-256 of the frozen policy: a version that knows other fields gives the same."""
+        return hashlib.sha256(self.policy_json.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -75,6 +89,12 @@ class Chunk:
     purge_seconds: float = 0.0
     idle_seconds: float = 0.0
 
+    @property
+    def left(self) -> int:
+        """How many archived rows the purge has left in the table as they are: not come to yet, locked or given up."""
+        accounted = self.purged + self.drifted + self.held + self.vanished
+        return 0 if self.archived_rows is None else self.archived_rows - accounted
+
 
 @dataclass(frozen=True)
 class ObjectReceipt:
@@ -112,6 +132,23 @@ def selection_from_json(data: dict[str, Any]) -> Selection:
         walk=tuple(data["walk"]),
         predicate=data["predicate"],
     )
+
+
+def policy_from_record(text: str) -> tuple[Policy, tuple[str, ...]]:
+    """Read a frozen policy of any version, and name its fields that this one does not know: it is read without them."""
+    policy = Policy.from_record(text)
+    return policy, tuple(sorted(_unknown(json.loads(text), json.loads(policy.json_text))))
+
+
+def _unknown(recorded: Any, known: Any, place: str = "") -> Iterator[str]:
+    if isinstance(recorded, dict) and isinstance(known, dict):
+        for name in recorded.keys() - known.keys():
+            yield f"{place}{name}"
+        for name in recorded.keys() & known.keys():
+            yield from _unknown(recorded[name], known[name], f"{place}{name}.")
+    elif isinstance(recorded, list) and isinstance(known, list):
+        for i, (one, other) in enumerate(zip(recorded, known, strict=True)):
+            yield from _unknown(one, other, f"{place}{i}.")
 
 
 def bound_to_json(bound: Bound | None) -> str | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Annotated, Any, Final
 
@@ -81,6 +83,9 @@ ARCHIVE_KINDS: Final = ("parquet", "cold_table", "discard")
 _within: ContextVar[bool] = ContextVar("_within", default=False)
 """Whether a part is being made for another one, which collects its faults."""
 
+_leniently: ContextVar[bool] = ContextVar("_leniently", default=False)
+"""Whether parts leave out of account what they do not know."""
+
 
 class Part(BaseModel):
     """Frozen, and strict about what it does not know."""
@@ -88,6 +93,8 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=False)
 
     def __init__(self, **data: Any) -> None:
+        if _leniently.get():
+            data = {name: value for name, value in data.items() if name in type(self).model_fields}
         if _within.get():
             super().__init__(**data)
             return
@@ -103,6 +110,16 @@ class Part(BaseModel):
     def _told(cls, data: dict[str, Any]) -> str:  # noqa: ARG003 - a policy has a name among its data
         """How an error names what was to be made."""
         return cls.__name__
+
+
+@contextmanager
+def leniently() -> Iterator[None]:
+    """Let parts that are made within leave out fields that they do not know, at any depth."""
+    token = _leniently.set(True)
+    try:
+        yield
+    finally:
+        _leniently.reset(token)
 
 
 def explain(error: ValidationError, *, where: str) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, PositiveInt, model_validator
 
 from airflow_dbhygiene.policy.archive import Archive, Parquet
-from airflow_dbhygiene.policy.fields import Fraction, Hours, Name, Part, PositiveSeconds, Table, Zone
+from airflow_dbhygiene.policy.fields import Fraction, Hours, Name, Part, PositiveSeconds, Table, Zone, leniently
 from airflow_dbhygiene.policy.names import TableName, parse_table_name
 from airflow_dbhygiene.policy.stale import Matching, Stale
 
@@ -170,3 +170,9 @@ class Policy(Part):
     def from_json(cls, text: str) -> Policy:
         """Read back what ``json_text`` gave."""
         return cls(**json.loads(text))
+
+    @classmethod
+    def from_record(cls, text: str) -> Policy:
+        """Read back what ``json_text`` of any version gave: fields that this one does not know are left out."""
+        with leniently():
+            return cls.from_json(text)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 
 from airflow_dbhygiene.ledger import Ledger, ObjectReceipt, Run
+from airflow_dbhygiene.ledger.abandonments import Abandonments
 from airflow_dbhygiene.ledger.moves import ARCHIVED, DAMAGED, PLANNED
 from airflow_dbhygiene.ledger.objects import Objects
 from airflow_dbhygiene.policy import ColdTable, Parquet
@@ -18,6 +19,7 @@ from airflow_dbhygiene.steps.ahead import ahead
 from airflow_dbhygiene.steps.attempt import Attempt, ruled_out
 from airflow_dbhygiene.steps.copy import copy
 from airflow_dbhygiene.steps.discard import discard_losers
+from airflow_dbhygiene.steps.going_on import refuse_abandoned, run_that_goes_on
 from airflow_dbhygiene.steps.mask import masked, masked_schema
 from airflow_dbhygiene.steps.plan import check_server
 from airflow_dbhygiene.steps.schema import check_schema, telling_changes
@@ -49,9 +51,10 @@ def archive(site: Site, run_id: str, number: int) -> int:
 
     :returns: how many rows the chunk's archive holds
     :raises SchemaChanged: when the table is no longer the one that was planned
+    :raises IllegalMove: when the run was given up, be it only now
     """
     with site.database.session() as session:
-        run = Ledger(session).existing_run(run_id)
+        run = run_that_goes_on(site, session, run_id)
         chunk = Ledger(session).chunk(run_id, number)
         if not run.policy.archives:
             site.tell(f"{chunk.label}: policy {run.policy.name} discards its rows; there is nothing to archive.")
@@ -140,7 +143,7 @@ def _observe(attempt: Attempt, piece: _Piece, batches: Iterator[pa.RecordBatch])
 
 
 def _claim(attempt: Attempt, receipts: list[ObjectReceipt]) -> int | None:
-    """Win the chunk for this attempt; None when a twin was first.
+    """Win the chunk for this attempt; None when a twin was first, or the run was given up.
 
     :raises StatementTimedOut: when a report has discarded the attempt
     """
@@ -148,7 +151,7 @@ def _claim(attempt: Attempt, receipts: list[ObjectReceipt]) -> int | None:
     with attempt.site.database.session() as session, session.transaction(durable=True):
         ledger = Ledger(session)
         current = ledger.chunk(attempt.run.run_id, attempt.chunk.chunk, lock=True)
-        if current.state not in (PLANNED, DAMAGED):
+        if current.state not in (PLANNED, DAMAGED) or Abandonments(session).of_run(current.run_id):
             return None
         if Objects(session).count_written(current, attempt.nonce) != len(receipts):
             raise ruled_out(current)
@@ -161,6 +164,7 @@ def _give_up(attempt: Attempt) -> int:
     """Remove this attempt's objects: the report may be done already. Give how many rows the winner's archive holds."""
     with attempt.site.database.session() as session:
         discard_losers(session, attempt.store, attempt.run.run_id, attempt.nonce)
+        refuse_abandoned(session, attempt.run.run_id)
         chunk = Ledger(session).chunk(attempt.run.run_id, attempt.chunk.chunk)
     attempt.site.tell(f"{chunk.label} was archived by another worker: this copy is discarded.")
     return chunk.archived_rows or 0

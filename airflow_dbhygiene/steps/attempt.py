@@ -46,7 +46,7 @@ class Attempt:
             "part": str(part),
             "first_ordinal": str(first_ordinal),
             "table": str(run.selection.table),
-            "policy": run.policy.json_text,
+            "policy": run.policy_json,
             "predicate": run.selection.predicate,
             "since": run.since or "",
             "cutoff": run.cutoff or "",

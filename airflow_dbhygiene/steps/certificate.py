@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from airflow_dbhygiene.errors import HygieneError
 from airflow_dbhygiene.ledger import Ledger
+from airflow_dbhygiene.ledger.abandonments import ABANDONED, Abandonment, Abandonments
 from airflow_dbhygiene.ledger.erasures import Erasures
 from airflow_dbhygiene.ledger.holds import Hold, Holds
 from airflow_dbhygiene.ledger.interruptions import Interruptions
@@ -57,15 +58,17 @@ def certificate_of(site: Site, session: Any, run: Run, around: Circumstances) ->
     """Put together all that a certificate says but its place in the chain."""
     chunks = Ledger(session).chunks(run.run_id)
     erasures = Erasures(session).of_run(run.run_id)
+    abandonment = Abandonments(session).of_run(run.run_id)
     ledger = Ledger(session)
     waiting = run.plan["waiting_rows"]
     return {
         "version": VERSION,
         "versions": {"airflow_dbhygiene": VERSION, "python": platform.python_version(), "pyarrow": pa.__version__},
         "run": run.run_id,
-        "state": "done" if all(chunk.state == PURGED for chunk in chunks) else "failed",
+        "state": _state(chunks, abandonment),
+        "abandonment": _abandonment_entry(abandonment) if abandonment else None,
         "policy": run.policy.name,
-        "policy_digest": run.policy.digest,
+        "policy_digest": run.policy_digest,
         "approver": around.approver,
         "restorable": run.policy.archives and not run.policy.mask and not erasures,
         "erasures": [asdict(each) for each in erasures],
@@ -109,6 +112,20 @@ def says_the_same(certificate: dict[str, Any], earlier: dict[str, Any]) -> bool:
     }
 
 
+def _state(chunks: tuple[Chunk, ...], abandonment: Abandonment | None) -> str:
+    if abandonment:
+        return ABANDONED
+    return "done" if all(chunk.state == PURGED for chunk in chunks) else "failed"
+
+
+def _abandonment_entry(abandonment: Abandonment) -> dict[str, str]:
+    return {
+        "reason": abandonment.reason,
+        "abandoned_by": abandonment.abandoned_by,
+        "abandoned_at": abandonment.abandoned_at.isoformat(timespec="seconds"),
+    }
+
+
 def _hold_entry(hold: Hold) -> dict[str, str]:
     return {
         "hold": hold.hold_id,
@@ -137,6 +154,7 @@ def _chunk_entry(session: Any, chunk: Chunk) -> dict[str, Any]:
         "drifted": chunk.drifted,
         "held": chunk.held,
         "vanished": chunk.vanished,
+        "left": chunk.left,
         "objects": [
             {"name": receipt.name, "rows": receipt.rows, "bytes": receipt.bytes, "sha256": receipt.sha256}
             for receipt in Objects(session).of(chunk)

@@ -19,6 +19,7 @@ from airflow_dbhygiene.errors import (
     WrongServer,
 )
 from airflow_dbhygiene.ledger import Ledger, ObjectReceipt, Run, migrate
+from airflow_dbhygiene.ledger.abandonments import Abandonments
 from airflow_dbhygiene.ledger.certificates import Certificates
 from airflow_dbhygiene.ledger.erasures import Erasure, Erasures
 from airflow_dbhygiene.ledger.moves import PURGED
@@ -119,12 +120,20 @@ def erase(site: Site, wish: ErasureWish) -> Erased:
 def _check(site: Site, session: Any, run: Run, wish: ErasureWish) -> None:
     if not isinstance(run.policy.archive, Parquet):
         raise IllegalMove(f"run {run.run_id} is archived in a table: delete its rows there.")
-    unfinished = [chunk.label for chunk in Ledger(session).chunks(run.run_id) if chunk.state != PURGED]
-    if unfinished and _may_go_on(site, session, run):
-        message = f"run {run.run_id}: {unfinished[0]} is not purged. Finish the run first: clear the failed tasks of"
-        raise IllegalMove(f"{message} its DAG run ({', '.join(map(str, run.origin.values()))}).")
+    if not Abandonments(session).of_run(run.run_id):
+        _refuse_unfinished(site, session, run)
     if odd := [key for key in wish.keys if len(key) != len(run.selection.key)]:
         raise PolicyInvalid(f"key {odd[0]!r} does not fit ({', '.join(run.selection.key)}).")
+
+
+def _refuse_unfinished(site: Site, session: Any, run: Run) -> None:
+    unfinished = [chunk.label for chunk in Ledger(session).chunks(run.run_id) if chunk.state != PURGED]
+    if unfinished and _may_go_on(site, session, run):
+        message = (
+            f"run {run.run_id}: {unfinished[0]} is not purged. Finish the run first: clear the failed tasks of its DAG "
+            f"run ({', '.join(map(str, run.origin.values()))}). Or give it up: airflow dbhygiene abandon {run.run_id}."
+        )
+        raise IllegalMove(message)
 
 
 def _may_go_on(site: Site, session: Any, run: Run) -> bool:

@@ -22,6 +22,7 @@ from airflow_dbhygiene.pacing.replicas import check_replicas
 from airflow_dbhygiene.policy.moments import Window, origin_digest
 from airflow_dbhygiene.policy.stale import Matching
 from airflow_dbhygiene.steps.cut import Cut, chunks_of, cut_evenly
+from airflow_dbhygiene.steps.going_on import run_that_goes_on
 from airflow_dbhygiene.steps.mask import check_mask
 from airflow_dbhygiene.steps.site import mebibytes
 
@@ -66,7 +67,7 @@ class Plan:
         total, table_bytes = self.facts.row_estimate or 0, mebibytes(self.facts.table_bytes)
         lines = [
             f"run           {run.run_id}",
-            f"policy        {run.policy.name} ({run.policy.digest[:12]})",
+            f"policy        {run.policy.name} ({run.policy_digest[:12]})",
             f"table         {selection.table}, about {total:,} rows, {table_bytes}",
             f"cutoff        {run.cutoff or 'none: no age matters'}" + (f", since {run.since}" if run.since else ""),
             f"stale         {self.stale_rows:,} rows in {len(self.chunks)} chunks, {mebibytes(self.estimated_bytes)}",
@@ -164,6 +165,7 @@ def planned_before(site: Site, policy: Policy, window: Window, origin: dict[str,
     """Give the tickets of a run that the same origin has planned already: a retry never plans anew.
 
     :raises WrongServer: when that run was planned on another server, whose row versions mean nothing here
+    :raises IllegalMove: when it was given up
     """
     with site.database.session() as session:
         if not Ledger.exists(session):
@@ -172,7 +174,7 @@ def planned_before(site: Site, policy: Policy, window: Window, origin: dict[str,
         if run is None:
             return None
         check_server(site, session, run)
-        return _tickets(session, run)
+        return _tickets(session, run_that_goes_on(site, session, run.run_id))
 
 
 def has_begun(site: Site, policy: Policy, dag_run: dict[str, str]) -> bool:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow_dbhygiene.databases.protocol import Outcomes
 from airflow_dbhygiene.errors import IllegalMove, RowsLocked, RowsReferenced, StatementTimedOut, StatementTooLong
-from airflow_dbhygiene.ledger import Chunk, Ledger, ObjectReceipt, Run, migrate
+from airflow_dbhygiene.ledger import Chunk, Ledger, ObjectReceipt, Run
 from airflow_dbhygiene.ledger.batches import Batches
 from airflow_dbhygiene.ledger.moves import PURGED, PURGING, VERIFIED
 from airflow_dbhygiene.ledger.objects import Objects
 from airflow_dbhygiene.pacing.pacer import Pacer
 from airflow_dbhygiene.pacing.replicas import Replica, following
 from airflow_dbhygiene.steps.doomed import Doomed, doomed
+from airflow_dbhygiene.steps.going_on import refuse_abandoned, run_that_goes_on
 from airflow_dbhygiene.steps.schema import check_schema, telling_changes
 from airflow_dbhygiene.steps.site import Progress
 from airflow_dbhygiene.steps.unarchived import purge_unarchived
@@ -47,11 +48,10 @@ def purge(site: Site, run_id: str, number: int, began: float | None = None) -> C
     :raises RowsLocked: when other transactions kept rows locked to the end; a retry goes on with these
     :raises Paused: when a pause outlasted the policy's max_pause_seconds: call again later
     :raises Idle: when the chunk has not moved for the policy's max_idle_seconds since the task began
+    :raises IllegalMove: when the archive is not verified, or the run was given up, be it between two batches
     """
     with site.database.session() as session:
-        migrate(site.database, session)  # the run may have been planned by an older version
-        ledger = Ledger(session)
-        run, chunk = ledger.existing_run(run_id), ledger.chunk(run_id, number)
+        run, chunk = run_that_goes_on(site, session, run_id), Ledger(session).chunk(run_id, number)
         if chunk.state == PURGED:
             site.tell(f"{chunk.label} is purged already.")
             return chunk
@@ -219,6 +219,7 @@ def _finish(work: Work) -> Chunk:
     with work.session.transaction(durable=True):
         ledger = Ledger(work.session)
         chunk = ledger.chunk(work.chunk.run_id, work.chunk.chunk, lock=True)
+        refuse_abandoned(work.session, chunk.run_id)
         if chunk.state != PURGED:
             ledger.move(chunk, PURGED)
         return ledger.chunk(chunk.run_id, chunk.chunk)

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_dbhygiene.errors import PlanRefused
-from airflow_dbhygiene.ledger import Ledger, migrate
+from airflow_dbhygiene.ledger import Ledger
+from airflow_dbhygiene.steps.going_on import run_that_goes_on
 from airflow_dbhygiene.steps.site import mebibytes
 
 if TYPE_CHECKING:
@@ -71,10 +72,10 @@ def reclaim(site: Site, run_id: str) -> Reclaimed:
     What was done already, and after which no row was purged, is not done again.
 
     :raises HygieneError: when the server only warned that it skipped the table
+    :raises IllegalMove: when the run was given up
     """
     with site.database.session() as session:
-        migrate(site.database, session)  # the run may have been planned by an older version
-        run, purged = Ledger(session).existing_run(run_id), int(Ledger(session).figures(run_id)["rows_purged"])
+        run, purged = run_that_goes_on(site, session, run_id), int(Ledger(session).figures(run_id)["rows_purged"])
         earlier = Ledger(session).reclaimed(run_id)
         if earlier and earlier["rows_purged"] == purged and not earlier["skipped"]:
             site.tell(f"run {run_id} is reclaimed already.")

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 def report(site: Site, run_id: str, approver: str | None = None) -> dict[str, Any]:
     """Close a run, complete or not, and give its certificate: plain values, as JSON has them.
 
-    ``state`` is ``done`` when every chunk is purged, otherwise ``failed``. A report that has nothing new to say leaves
+    ``state`` is ``done`` when every chunk is purged, ``abandoned`` when somebody gave the run up, otherwise ``failed``.
+    A report that has nothing new to say leaves
     the certificate that there is; any other adds one to the policy's chain.
 
     :param approver: who triggered the run, None when its schedule did
@@ -43,7 +44,7 @@ def report(site: Site, run_id: str, approver: str | None = None) -> dict[str, An
             written: dict[str, Any] = json.loads(text)
             sha256 = hashlib.sha256(text.encode()).hexdigest()
             address = _leave(session, store, run, written, text)
-            ledger.report_run(run_id, written["state"], text, sha256)
+            ledger.report_run(run_id, "failed" if written["abandonment"] else written["state"], text, sha256)
     return written | {"certificate": address, "certificate_sha256": sha256}
 
 
@@ -56,11 +57,11 @@ def told_before(site: Site, run_id: str) -> dict[str, Any]:
 
 def describe(report: dict[str, Any]) -> str:
     """Write a report for a person."""
-    names = "planned archived verified purged drifted held vanished locked".split()
+    names = "planned archived verified purged drifted held vanished locked left".split()
     figures = ", ".join(f"{name} {report['rows_' + name]:,}" for name in names)
     seconds = ", ".join(f"{step} {report[step + '_seconds']:.1f}" for step in ("archive", "verify", "purge"))
     lines = [
-        f"run {report['run']} of policy {report['policy']} is {report['state']}",
+        f"run {report['run']} of policy {report['policy']} is {report['state']}{_given_up(report['abandonment'])}",
         f"rows: {figures}",
         f"archive: {report['objects']} objects, {mebibytes(report['bytes'])} in {report['store']}",
         f"seconds of all workers: {seconds}",
@@ -77,6 +78,10 @@ def describe(report: dict[str, Any]) -> str:
     if report["rows_waiting"]:
         lines.append(f"behind: about {report['rows_waiting']:,} stale rows wait for {report['runs_behind']} more runs")
     return "\n".join(lines)
+
+
+def _given_up(abandonment: dict[str, str] | None) -> str:
+    return f" by {abandonment['abandoned_by']}: {abandonment['reason']}" if abandonment else ""
 
 
 def _interrupted(found: dict[str, Any]) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from airflow_dbhygiene.ledger import Ledger
+from airflow_dbhygiene.ledger.abandonments import ABANDONED, Abandonments
 
 if TYPE_CHECKING:
     from airflow_dbhygiene.ledger.records import RunRow
@@ -14,4 +16,8 @@ if TYPE_CHECKING:
 def list_runs(site: Site, policy: str | None = None, most: int = 20) -> tuple[RunRow, ...]:
     """Give the latest runs, of a policy or of all, the newest first."""
     with site.database.session() as session:
-        return Ledger(session).latest_runs(policy, most) if Ledger.exists(session) else ()
+        if not Ledger.exists(session):
+            return ()
+        given_up = Abandonments(session).run_ids()
+        runs = Ledger(session).latest_runs(policy, most)
+        return tuple(replace(run, state=ABANDONED) if run.run_id in given_up else run for run in runs)

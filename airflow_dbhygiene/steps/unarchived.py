@@ -15,6 +15,7 @@ from airflow_dbhygiene.errors import IllegalMove, RowsLocked, RowsReferenced, St
 from airflow_dbhygiene.ledger import Chunk, Ledger
 from airflow_dbhygiene.ledger.discards import Discards
 from airflow_dbhygiene.ledger.moves import PLANNED, PURGED, PURGING
+from airflow_dbhygiene.steps.going_on import refuse_abandoned
 from airflow_dbhygiene.steps.schema import check_schema
 from airflow_dbhygiene.steps.scout import Scout, scouting
 from airflow_dbhygiene.steps.work import unreferenced
@@ -105,5 +106,7 @@ def _in_batch(work: Work, piece: Span, rows: int, *, careful: bool) -> Discarded
 def _finish(work: Work) -> Chunk:
     with work.session.transaction(durable=True):
         ledger = Ledger(work.session)
-        Discards(work.session).finish(ledger.chunk(work.chunk.run_id, work.chunk.chunk, lock=True))
+        chunk = ledger.chunk(work.chunk.run_id, work.chunk.chunk, lock=True)
+        refuse_abandoned(work.session, chunk.run_id)
+        Discards(work.session).finish(chunk)
         return ledger.chunk(work.chunk.run_id, work.chunk.chunk)

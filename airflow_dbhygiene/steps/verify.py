@@ -13,6 +13,7 @@ from airflow_dbhygiene.errors import ArchiveDamaged, IllegalMove
 from airflow_dbhygiene.ledger import Chunk, Ledger, ObjectReceipt, Run
 from airflow_dbhygiene.ledger.moves import ARCHIVED, DAMAGED, PLANNED, VERIFIED
 from airflow_dbhygiene.ledger.objects import Objects
+from airflow_dbhygiene.steps.going_on import refuse_abandoned, run_that_goes_on
 from airflow_dbhygiene.steps.mask import unmasked
 from airflow_dbhygiene.steps.plan import check_server
 from airflow_dbhygiene.steps.schema import check_schema, telling_changes
@@ -36,7 +37,7 @@ def verify(site: Site, run_id: str, number: int) -> int:
     """
     started = time.monotonic()
     with site.database.session() as session:
-        run = Ledger(session).existing_run(run_id)
+        run = run_that_goes_on(site, session, run_id)
         chunk = Ledger(session).chunk(run_id, number)
         if not run.policy.archives:
             site.tell(f"{chunk.label}: policy {run.policy.name} discards its rows; there is nothing to verify.")
@@ -68,6 +69,7 @@ def marking_damage(site: Site, chunk: Chunk) -> Iterator[None]:
     except ArchiveDamaged:
         if chunk.purged_through == 0 and chunk.state in (ARCHIVED, VERIFIED):
             with site.database.session() as session:
+                refuse_abandoned(session, chunk.run_id)  # it is no damage: the objects were removed for that
                 Ledger(session).move(chunk, DAMAGED)
         raise
 

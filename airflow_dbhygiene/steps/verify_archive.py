@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_dbhygiene.errors import ArchiveDamaged, NotFound
 from airflow_dbhygiene.ledger import Chunk, Ledger, ObjectReceipt, Run
+from airflow_dbhygiene.ledger.abandonments import ABANDONED
 from airflow_dbhygiene.ledger.certificates import Certificate, Certificates
 from airflow_dbhygiene.ledger.erasures import Erasure, Erasures
 from airflow_dbhygiene.ledger.moves import PURGED, PURGING, VERIFIED
@@ -198,7 +199,7 @@ def _contradictions(
     if hashlib.sha256(text.encode()).hexdigest() != certificate.sha256 or (said := _json(text.encode())) is None:
         yield Finding(run.run_id, certificate.name, "the ledger's own copy of the certificate is altered")
         return
-    known = {"policy_digest": run.policy.digest, "predicate": run.selection.predicate, "cutoff": run.cutoff,
+    known = {"policy_digest": run.policy_digest, "predicate": run.selection.predicate, "cutoff": run.cutoff,
              "since": run.since, "table": str(run.selection.table)}  # fmt: skip
     for name in _SAME:
         if said[name] != known[name]:
@@ -213,7 +214,7 @@ def _contradictions(
     purged = {chunk.chunk: chunk.purged for chunk in chunks}
     for entry in said["chunk_list"]:
         now = purged.get(entry["chunk"])
-        if said["state"] == "done" and entry["purged"] != now:
+        if said["state"] in {"done", ABANDONED} and entry["purged"] != now:
             fault = f"it says that {entry['purged']} rows of {entry['label']} were purged, the ledger {now}"
             yield Finding(run.run_id, certificate.name, fault)
 

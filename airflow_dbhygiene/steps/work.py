@@ -12,6 +12,7 @@ from airflow_dbhygiene.errors import Idle, Paused, RowsReferenced, StatementTime
 from airflow_dbhygiene.ledger import Chunk, Ledger, Run
 from airflow_dbhygiene.ledger.interruptions import Interruptions
 from airflow_dbhygiene.pacing.reasons import pause_reason
+from airflow_dbhygiene.steps.going_on import refuse_abandoned
 from airflow_dbhygiene.steps.plan import check_server
 
 if TYPE_CHECKING:
@@ -61,8 +62,11 @@ class Work:
         """Lock the chunk's row: a twin waits, and a lost acknowledgement shows in where the fence stands.
 
         From here on the transaction meets the application's rows, and gives way to it.
+
+        :raises IllegalMove: when the run was given up meanwhile
         """
         chunk = Ledger(self.session).chunk(self.chunk.run_id, self.chunk.chunk, lock=True)
+        refuse_abandoned(self.session, chunk.run_id)
         self.site.database.give_way(self.session, self.run.policy.pace.lock_timeout_seconds)
         return chunk
 

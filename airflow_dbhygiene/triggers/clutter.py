@@ -78,7 +78,7 @@ class ClutterTrigger(BaseTrigger):
 
     async def _look(self) -> dict[str, float] | None:
         """Measure once; give the figures when a limit is reached."""
-        policy = Policy.from_json(self.policy_json)
+        policy = Policy.from_record(self.policy_json)
         connection = await BaseHook.aget_connection(policy.conn_id)
         return await asyncio.to_thread(self._measure, policy, connection)
 

@@ -23,6 +23,7 @@ from airflow_dbhygiene.databases.postgres import PostgresDatabase
 from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Database
 from airflow_dbhygiene.policy import ColdTable, Guard, OlderThan, Pace, Parquet, Policy
 from airflow_dbhygiene.policy.moments import Moments, resolve_window
+from airflow_dbhygiene.steps.abandon import abandon
 from airflow_dbhygiene.steps.archive import archive
 from airflow_dbhygiene.steps.plan import make_plan, planned_before, record_plan, run_id_of
 from airflow_dbhygiene.steps.purge import purge
@@ -232,6 +233,8 @@ def perform(site: Site, step: str, policy: Policy = POLICY) -> None:
         restore(site, Wish(RUN, "back"))
     elif name in ("reclaim", "report"):
         {"reclaim": reclaim, "report": report}[name](site, RUN)
+    elif name == "abandon":
+        abandon(site, RUN, "nobody finishes it", "ops")
     else:
         {"archive": archive, "verify": verify, "purge": purge}[name](site, RUN, int(chunk))
 

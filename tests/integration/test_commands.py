@@ -18,6 +18,7 @@ import pytest
 from airflow_dbhygiene.connections import open_archive
 from airflow_dbhygiene.errors import PolicyInvalid
 from airflow_dbhygiene.policy import ColdTable, Parquet
+from airflow_dbhygiene.steps.archive import archive
 from tests.job import STALE_EVENTS, Job
 
 AIRFLOW = Path(sys.executable).with_name("airflow")
@@ -111,6 +112,21 @@ def test_pauses_and_runs_from_the_command_line(job: Job, airflow: Commands) -> N
     assert rows_of(airflow("runs", "--policy", "other", "-o", "json")) == []
 
 
+def test_a_run_is_given_up_from_the_command_line(job: Job, airflow: Commands) -> None:
+    """It says what is left; twice it says the same. A run that is not there is told in a line."""
+    tickets = job.start(job.policy())
+    archive(job.site, tickets[0].run, tickets[0].chunk)
+    give_up = ("abandon", tickets[0].run, "--reason", "the bucket moves", "--by", "ops", "-o", "json")
+    (told,) = rows_of(airflow(*give_up))
+    assert (told["run"], told["state"], told["reason"]) == (tickets[0].run, "abandoned", "the bucket moves")
+    assert (told["abandoned_by"], told["rows_left"], told["objects_discarded"]) == ("ops", "0", "1")
+    assert rows_of(airflow(*give_up)) == [told]
+    (run,) = rows_of(airflow("runs", "-o", "json"))
+    assert run["state"] == "abandoned"
+    with pytest.raises(SystemExit, match=r"^NotFound: run typo is not in this database's ledger"):
+        airflow("abandon", "typo", "--reason", "the bucket moves")
+
+
 def test_what_is_wrong_is_told_in_a_line(airflow: Commands) -> None:
     """No traceback: the error's name and its sentence, and an exit code that is not zero."""
     with pytest.raises(SystemExit, match=r"^NotFound: hold 'nothing' is not in this database's ledger"):
@@ -131,7 +147,7 @@ def test_airflow_itself_knows_the_commands(tmp_path: Path) -> None:
     """As a process: the help is there, an unknown connection exits with 1."""
     env = {**os.environ, "AIRFLOW_HOME": str(tmp_path)}
     help_ = subprocess.run([AIRFLOW, "dbhygiene", "--help"], env=env, capture_output=True, text=True, check=True)
-    assert all(name in help_.stdout for name in ("hold", "pause", "resume", "runs"))
+    assert all(name in help_.stdout for name in ("hold", "pause", "resume", "runs", "abandon"))
     unknown = subprocess.run(
         [AIRFLOW, "dbhygiene", "runs", "--conn-id", "nowhere"], env=env, capture_output=True, text=True, check=False
     )

@@ -1,5 +1,7 @@
 """How much clutter there is, at a cost that does not grow with the table."""
 
+import asyncio
+import json
 import re
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 from airflow_dbhygiene.errors import NotFound, PlanRefused, PolicyInvalid, PrivilegeMissing
 from airflow_dbhygiene.policy import Expired, Guard, Matching, OlderThan
 from airflow_dbhygiene.steps.measure import Clutter, measure
+from airflow_dbhygiene.triggers import ClutterTrigger
 from tests.integration.test_refusals import make_role
 from tests.job import Job, window_of
 
@@ -211,3 +214,21 @@ def read_pages(job: Job) -> int:
             " WHERE relname = 'events'"
         )
     )
+
+
+@pytest.mark.rights("all", "Airflow's connection is the administrator's here")
+def test_a_trigger_takes_the_policy_of_another_version(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The triggerer may be older than the worker that has deferred: it only measures, by what it knows."""
+    monkeypatch.setenv("AIRFLOW_CONN_PG", job.dsn)
+    policy = job.policy()
+    window = window_of(policy)
+    trigger = ClutterTrigger(
+        policy_json=json.dumps({**json.loads(policy.json_text), "tide": "low"}),
+        as_of=window.as_of.isoformat(),
+        since=None,
+        cutoff=str(window.cutoff),
+        limits={"stale_rows": 3_000},
+        poke_interval=0.1,
+        patience_seconds=1,
+    )
+    assert asyncio.run(trigger._look()) == {"stale_rows": 3_000.0}

@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError
 
 from airflow_dbhygiene.errors import PolicyInvalid
 from airflow_dbhygiene.policy import Encryption, ObjectLock, Parquet
+from airflow_dbhygiene.steps.abandon import abandon
 from airflow_dbhygiene.steps.archive import archive
 from airflow_dbhygiene.steps.report import report
 from airflow_dbhygiene.steps.site import Site
@@ -89,6 +90,20 @@ def test_what_won_is_locked_and_what_lost_is_not(s3_job: S3Job) -> None:
     assert (certificate["state"], certificate["objects_discarded"]) == ("done", 1)
     assert not set(loser) & set(s3_job.files.find(s3_job.bucket, refresh=True))
     assert retention(s3_job, certificate["certificate"].removeprefix(f"{policy.archive.url}/")) is not None
+    assert verify_archive(s3_job.site, policy="events").findings == []
+
+
+def test_what_is_locked_goes_out_of_sight_where_its_run_is_given_up(s3_job: S3Job) -> None:
+    """The version stays until its time is over, behind a marker; nobody finds it by its name."""
+    policy = s3_job.policy(archive=Parquet(f"s3://aws@{s3_job.bucket}", object_lock=LOCK))
+    (ticket, *_) = s3_job.start(policy)
+    archive(s3_job.site, ticket.run, ticket.chunk)
+    verify(s3_job.site, ticket.run, ticket.chunk)
+    (key,) = (path.partition("/")[2] for path in s3_job.files.find(s3_job.bucket))
+    assert retention(s3_job, key) is not None
+    certificate = abandon(s3_job.site, ticket.run, "the bucket moves", "ops")
+    assert (certificate["state"], certificate["objects_discarded"]) == ("abandoned", 1)
+    assert key not in {path.partition("/")[2] for path in s3_job.files.find(s3_job.bucket)}
     assert verify_archive(s3_job.site, policy="events").findings == []
 
 

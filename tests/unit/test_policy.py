@@ -1,11 +1,13 @@
 """A policy takes what it understands, freezes it, and names field, value and fix of what it does not."""
 
+import json
 from typing import Any
 
 import pydantic
 import pytest
 
 from airflow_dbhygiene.errors import PolicyInvalid
+from airflow_dbhygiene.ledger.records import policy_from_record
 from airflow_dbhygiene.policy import Expired, Guard, Matching, Notify, OlderThan, Pace, Parquet, Policy
 
 
@@ -221,6 +223,22 @@ def test_a_policy_survives_json(stale: OlderThan | Expired | Matching) -> None:
     assert "s3cret" not in policy.json_text
     assert again.json_text == policy.json_text
     assert again.digest == policy.digest
+
+
+def test_a_recorded_policy_is_read_without_what_this_version_does_not_know() -> None:
+    """At any depth; strictly read, it is refused, and so is what else is wrong with it."""
+    known = Policy(**fields(pace=Pace(hours="22:00-06:00")))
+    recorded = json.loads(known.json_text)
+    later = {**recorded, "tide": {"low": 1}, "pace": {**recorded["pace"], "quiet_days": ["2024-12-24"]}}
+    later["stale"] = {**recorded["stale"], "zones": None}
+    text = json.dumps(later)
+    assert Policy.from_record(text) == known
+    assert policy_from_record(text) == (known, ("pace.quiet_days", "stale.zones", "tide"))
+    assert policy_from_record(known.json_text) == (known, ())
+    with pytest.raises(PolicyInvalid, match=r"(?s)stale\.older_than\.zones: is not a field.*tide: is not a field here"):
+        Policy.from_json(text)
+    with pytest.raises(PolicyInvalid, match=r"pace\.hours: hours 'night' are not a span"):
+        Policy.from_record(json.dumps({**later, "pace": {"hours": "night", "quiet_days": []}}))
 
 
 def test_the_digest_tells_policies_apart_and_nothing_else() -> None:
