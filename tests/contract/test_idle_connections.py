@@ -17,7 +17,7 @@ from airflow_dbhygiene.steps.archive import archive
 from airflow_dbhygiene.steps.purge import purge
 from airflow_dbhygiene.steps.verify import verify
 from airflow_dbhygiene.stores.cold_table import ColdTableStore
-from tests.job import EVENTS, Job
+from tests.job import EVENTS, STALE_EVENTS, Job
 from tests.mysql_job import EVENTS as MYSQL_EVENTS
 from tests.mysql_job import MySqlJob
 from tests.servers.mysql import MariaDbServer, MySqlServer
@@ -93,3 +93,14 @@ def test_an_object_may_take_longer_than_that(job: Job, monkeypatch: pytest.Monke
     monkeypatch.setattr(ColdTableStore, "copy", copy_slowly)
     (ticket, *_) = job.start(job.policy(archive=ColdTable("cold.events", object_rows=1_000)))
     assert archive(job.site, ticket.run, ticket.chunk) > 0
+
+
+def test_what_a_database_allows_transactions_is_for_the_application(tmp_path: Path) -> None:
+    """An archive reads for as long as it takes: PostgreSQL 17 and later may have a limit for all that log in."""
+    with PostgresServer.start("18") as postgres:
+        job = Job(postgres.create_database("shop"), tmp_path)
+        job.execute(EVENTS + "ALTER DATABASE shop SET transaction_timeout = '1s'")
+        with job.site.database.session() as session, session.transaction():
+            time.sleep(1.5)
+            assert session.execute("SELECT count(*) FROM events") == [(10_000,)]
+        assert job.run(job.policy())["rows_purged"] == STALE_EVENTS

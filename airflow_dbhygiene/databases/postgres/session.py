@@ -36,7 +36,7 @@ SETTINGS: Mapping[str, object] = {
     "lock_timeout": "2s",
     "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "60s",
-    "transaction_timeout": None,  # only from version 17 on, and only when a caller asks
+    "transaction_timeout": "0",  # an archive reads its chunk in one transaction; only from version 17 on
     "client_connection_check_interval": "1s",  # a killed worker's DELETE ends, and rolls back
     "enable_seqscan": "on",
     "enable_incremental_sort": "on",  # rows of one age are sorted by their keys
