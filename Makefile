@@ -34,9 +34,13 @@ check: setup ## Lint, types, layers and unit tests: under 3 minutes
 	$(RUN) pytest tests/unit
 
 .PHONY: test
-test: check ## All of check, then the tests on real servers: under 35 minutes
+test: check browser ## All of check, then the tests on real servers: under 35 minutes
 	$(RUN) pytest tests --ignore=tests/unit --ignore=tests/system $(PARALLEL)
 	$(RUN) pytest tests/system
+
+.PHONY: browser
+browser: ## Install the browser that some of the tests look at Airflow's pages with
+	@$(MAKE) debian-packages DEBIAN_PACKAGES=chromium
 
 .PHONY: faults
 faults: setup ## Kill, cut, damage and overtake the steps at every single point, of which test takes a share

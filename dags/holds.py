@@ -12,6 +12,11 @@ def text(description: str, default: str = "", **schema: object) -> Param:
     return Param(default, type="string", description=description, **schema)
 
 
+def optional(description: str, **schema: object) -> Param:
+    """Make a field that may be left empty: Airflow asks for a text wherever null is not allowed."""
+    return Param(None, type=["null", "string"], description=description, **schema)
+
+
 with DAG(
     dag_id="hygiene_hold",
     schedule=None,
@@ -19,10 +24,10 @@ with DAG(
     params={
         "table": text("schema.table, as the catalogue spells it"),
         "reason": text("the case, for whoever asks later"),
-        "where": text("SQL condition that the held rows fulfil; or give keys"),
-        "keys": text("values of the primary key, one a line", format="multiline"),
-        "until": text("when the hold ends by itself, in ISO 8601; empty for when it is released"),
-        "hold_id": text("what to release it by; empty to have one made up"),
+        "where": optional("SQL condition that the held rows fulfil; or give keys"),
+        "keys": optional("values of the primary key, one a line", format="multiline"),
+        "until": optional("when the hold ends by itself; empty for when it is released", format="date-time"),
+        "hold_id": optional("what to release it by; empty to have one made up"),
     },
 ):
     HoldOperator(

@@ -4,15 +4,21 @@ from airflow.sdk import DAG, Param
 
 from airflow_dbhygiene import RestoreOperator
 
+
+def optional(description: str) -> Param:
+    """Make a field of a form that may be left empty: Airflow asks for a text wherever null is not allowed."""
+    return Param(None, type=["null", "string"], description=description)
+
+
 with DAG(
     dag_id="hygiene_restore",
     schedule=None,
     tags=["hygiene"],
     params={
         "run": Param(type="string", description="the run's id, from its certificate", default=""),
-        "chunks": Param("", type="string", description="'3' or '2-5'; empty for all"),
-        "where": Param("", type="string", description="SQL condition that narrows the rows down; empty for all"),
-        "into": Param("", type="string", description="schema.table; empty for the table that they came from"),
+        "chunks": optional("'3' or '2-5'; empty for all"),
+        "where": optional("SQL condition that narrows the rows down; empty for all"),
+        "into": optional("schema.table; empty for the table that they came from"),
         "dry_run": Param(default=True, type="boolean", description="count what would come back, and change nothing"),
     },
 ):

@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
+from airflow_dbhygiene.errors import StatementTimedOut
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -68,6 +70,15 @@ class Facts(Shape):
     table_bytes: int
     refusals: tuple[str, ...]
     warnings: tuple[str, ...]
+
+
+def refuse_if_changed(table: TableName, before: str, after: str) -> None:
+    """Compare the schema's digests from before and after its facts were read, one statement after the other.
+
+    :raises StatementTimedOut: when they differ, for half of the facts would be those of another table
+    """
+    if before != after:
+        raise StatementTimedOut(f"table {table} was changed while it was looked at. A retry looks at it anew.")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from airflow_dbhygiene.errors import StatementTimedOut
+
 if TYPE_CHECKING:
     from airflow_dbhygiene.databases.protocol import Restored
     from airflow_dbhygiene.ledger.records import Chunk
@@ -29,16 +31,21 @@ class Restores:
         return int(rows[0][0])
 
     def record(self, chunk: Chunk, target: str, span: range, restored: Restored) -> None:
-        """Write a restored batch's receipt, in the transaction that puts the rows back."""
-        self._session.execute(
-            "INSERT INTO dbhygiene.restore"
-            " (restore_id, run_id, chunk, first_ordinal, end_ordinal, target, restored, existing)"
-            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
-            (
-                self._restore_id, chunk.run_id, chunk.chunk, span.start, span.stop, target, restored.restored,
-                restored.existing,
-            ),
+        """Write a restored batch's receipt, in the transaction that puts the rows back.
+
+        :raises StatementTimedOut: when a twin was first; the transaction is to be undone
+        """
+        inserted = self._session.insert_new(
+            "dbhygiene.restore",
+            {
+                "restore_id": self._restore_id, "run_id": chunk.run_id, "chunk": chunk.chunk,
+                "first_ordinal": span.start, "end_ordinal": span.stop, "target": target,
+                "restored": restored.restored, "existing": restored.existing,
+            },
         )  # fmt: skip
+        if not inserted:
+            message = f"{chunk.label}: another worker does this very restore: a retry goes on behind it."
+            raise StatementTimedOut(message)
         self._session.execute(
             "UPDATE dbhygiene.run SET restored_at = CURRENT_TIMESTAMP(6) WHERE run_id = %s", (chunk.run_id,)
         )

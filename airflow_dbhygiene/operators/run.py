@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_dbhygiene.operators.links import CertificateLink, PlanLink
-from airflow_dbhygiene.operators.step import RunOperator, given
+from airflow_dbhygiene.operators.step import RunOperator, given, readable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,7 +47,8 @@ class ReclaimOperator(RunOperator):
 class ReportOperator(RunOperator):
     """Write the certificate, tell the figures, and emit an asset event that carries them.
 
-    Returns the certificate, or ``{"state": "not planned"}`` when no run was: so says the event, too.
+    Returns the certificate, or ``{"state": "not planned"}`` when no run was planned: then there is no event.
+    The Rendered Templates tab shows the certificate without its list of chunks.
 
     :param conn_id: Airflow connection of the database
     :param run: the run's id; empty when nothing was planned
@@ -74,14 +74,14 @@ class ReportOperator(RunOperator):
         if not self.has_run:
             self.report = "nothing to report: no run was planned, or it was a dry run."
             self.log.info(self.report)
-            nothing = {"policy": self._policy_name, "state": "not planned"}
-            context["outlet_events"][self._asset].extra = {**nothing}
-            return nothing
+            self.outlets = []  # Airflow would emit an event for each, and start whatever follows a finished run
+            return {"policy": self._policy_name, "state": "not planned"}
         before = told_before(site, self.run_id())
         certificate = report(site, self.run_id(), given(context["dag_run"].triggering_user_name))
-        self.report, self.certificate = describe(certificate), _shown(certificate)
+        without_chunks = {name: value for name, value in certificate.items() if name != "chunk_list"}
+        self.report, self.certificate = describe(certificate), readable(without_chunks)
         self.log.info("report:\n%s", self.report)
-        figures = {name: value for name, value in certificate.items() if name not in ("chunk_list", "predicate")}
+        figures = {name: value for name, value in without_chunks.items() if name != "predicate"}
         context["outlet_events"][self._asset].extra = figures
         _count(certificate, before)
         return certificate
@@ -90,16 +90,6 @@ class ReportOperator(RunOperator):
 def policy_asset(policy: Policy) -> Asset:
     """Give the asset whose events tell of a policy's finished runs."""
     return Asset(name=f"hygiene/{policy.name}", uri=f"x-dbhygiene://{policy.conn_id}/{policy.name}", group="hygiene")
-
-
-def _shown(certificate: dict[str, Any]) -> str:
-    """Write a certificate as a rendered field, of which Airflow shows so much and no more: figures before lists."""
-    shown, most = dict(certificate), 4_096
-    for name in ("chunk_list", "interruptions", "predicate"):
-        if len(text := json.dumps(shown, ensure_ascii=False)) <= most:
-            return text
-        shown[name] = "too long to be shown here: it is in the XCom return_value"
-    return json.dumps(shown, ensure_ascii=False)
 
 
 def _count(certificate: dict[str, Any], before: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, Final
@@ -112,6 +113,11 @@ class RunOperator(HygieneOperator):
         return str(self.run)
 
 
+def readable(document: Mapping[str, Any]) -> str:
+    """Write a document as a page shows it: a value a line. Airflow cuts what is longer than 4,096 characters."""
+    return json.dumps(document, ensure_ascii=False, indent=1)
+
+
 def given(text: Any) -> str | None:
     """Take a rendered field; None when it is empty, or the text of a None."""
     return None if text in (None, "", "None") else str(text)
@@ -138,4 +144,4 @@ def is_asked(value: Any, name: str) -> bool:
 
 def shown(policy: Policy) -> str:
     """Give a policy's JSON as a rendered field: what would be a template in its conditions stands there escaped."""
-    return _TEMPLATE.sub(r"\\u007b", policy.json_text)
+    return _TEMPLATE.sub(r"\\u007b", readable(json.loads(policy.json_text)))

@@ -112,7 +112,7 @@ def _write_piece(attempt: Attempt, piece: _Piece, most: int) -> ObjectReceipt | 
 def _intend(attempt: Attempt, piece: _Piece) -> str:
     """Record an object's name before anything is written under it."""
     name = attempt.name(piece.part)
-    with attempt.site.database.session() as session:
+    with attempt.site.database.session() as session, session.transaction(durable=True):
         Objects(session).intend(attempt.chunk, attempt.nonce, piece.part, name)
     return name
 

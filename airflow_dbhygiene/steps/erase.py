@@ -169,7 +169,7 @@ def _replaced(  # noqa: PLR0913, PLR0917 - what is replaced, where, and where th
             return None
         number, before = (known.number + 1, known.rows_erased) if known else (1, 0)
         other = f"{receipt.name.removesuffix('.parquet')}-erased-{number}.parquet"
-        with store.spool(iter(kept), kept[0].schema, archived.notes) as file, session.transaction():
+        with store.spool(iter(kept), kept[0].schema, archived.notes) as file, session.transaction(durable=True):
             Certificates(session).lock(run.policy.name)
             if _latest(session, run).get(receipt.name) != known:
                 raise StatementTimedOut(f"another erasure has replaced {receipt.name} meanwhile: erase once more.")

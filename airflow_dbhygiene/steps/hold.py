@@ -74,7 +74,7 @@ def place_hold(site: Site, wish: HoldWish) -> Placed:
         predicate = _predicate(site, session, table, wish)
         migrate(site.database, session)
         hold_id = wish.hold_id or f"hold-{os.urandom(5).hex()}"
-        with session.transaction(lock_seconds=_GATE_SECONDS):
+        with session.transaction(lock_seconds=_GATE_SECONDS, durable=True):
             site.database.close_gate(session)
             fields = {"hold_id": hold_id, "table_name": str(table), "predicate": predicate}
             hold = _write(Holds(session), fields | {"reason": wish.reason, "placed_by": wish.placed_by}, wish.until)

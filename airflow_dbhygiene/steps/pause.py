@@ -25,7 +25,8 @@ def pause(site: Site, scope: str, reason: str, placed_by: str) -> Pause:
     with site.database.session() as session:
         migrate(site.database, session)
         spelled = _known(site, session, scope)
-        Pauses(session).place(spelled, reason, placed_by)
+        with session.transaction(durable=True):
+            Pauses(session).place(spelled, reason, placed_by)
         return next(each for each in Pauses(session).listed() if each.scope == spelled)
 
 

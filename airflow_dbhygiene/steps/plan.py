@@ -155,7 +155,7 @@ def record_plan(site: Site, plan: Plan) -> tuple[Ticket, ...]:
         site.store_of(plan.run.policy).prepare(plan.run)
     with site.database.session() as session:
         migrate(site.database, session)
-        with session.transaction():
+        with session.transaction(durable=True):
             Ledger(session).record_run(plan.run, plan.chunks)
         return _tickets(session, plan.run)
 

@@ -58,8 +58,10 @@ class Reclaimed:
     def describe(self) -> str:
         """Write it in one line."""
         changes = (f"{name} {self.before[name]:,.0f} → {self.after[name]:,.0f}" for name in self.after)
-        given = f"{mebibytes(self.bytes_given_back)} given back to the disk"
-        line = ", ".join([f"{self.action} in {self.seconds:.1f} s", *changes, given])
+        moved = "given back to the disk" if self.bytes_given_back >= 0 else "more on the disk"
+        line = ", ".join(
+            [f"{self.action} in {self.seconds:.1f} s", *changes, f"{mebibytes(abs(self.bytes_given_back))} {moved}"]
+        )
         return f"{line}. Not optimized: {self.skipped}" if self.skipped else line
 
 

@@ -36,7 +36,7 @@ def report(site: Site, run_id: str, approver: str | None = None) -> dict[str, An
         if store is not None:
             discard_losers(session, store, run_id)
         around = circumstances(site, session, run, approver or _approver_before(ledger, run))
-        with session.transaction():
+        with session.transaction(durable=True):
             Certificates(session).lock(run.policy.name)  # store and ledger get the same one, though a twin writes too
             text = _text(session, run, certificate_of(site, session, run, around))
             written: dict[str, Any] = json.loads(text)

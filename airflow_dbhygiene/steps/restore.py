@@ -86,6 +86,7 @@ def restore(site: Site, wish: Wish) -> Restored:
     :raises IllegalMove: when the run was archived under a mask, or rows were erased from its archive, or when the hold
         of this restore was released: whoever did so gave its rows away
     :raises SchemaChanged: when the target lacks an archived column, or changes rows on their way in
+    :raises StatementTimedOut: when another worker does the same restore at the same time
     :raises RowsReferenced: when rows point at others that are not there; parents come back before their children
     """
     with site.database.session() as session:
@@ -169,7 +170,7 @@ def _protect(job: _Job) -> None:
     hold_id, predicate = f"restored {job.wish.restore_id}", f"{job.run.selection.predicate}{where}"
     table, reason = job.run.policy.table, f"rows of run {job.run.run_id} were restored"
     holds = Holds(job.session)
-    with job.session.transaction():
+    with job.session.transaction(durable=True):
         job.site.database.close_gate(job.session)
         fields = {"hold_id": hold_id, "table_name": table, "predicate": predicate, "reason": reason}
         holds.place({**fields, "placed_by": RESTORE}, None)
@@ -190,14 +191,14 @@ def _restore_chunk(job: _Job, chunk: Chunk) -> Iterator[Restored]:
 
 
 def _restore_batch(job: _Job, chunk: Chunk, span: range, rows: pa.Table) -> Restored:
-    with job.session.transaction():
+    with job.session.transaction(durable=True):
         try:
             restored = job.site.database.restore_rows(job.session, job.run.selection, rows, job.target, job.wish.where)
         except RowsReferenced as error:
             raise RowsReferenced(f"{error} Restore the rows that {job.target} points at first.") from error
-        job.receipts.record(chunk, str(job.target), span, restored)
         if job.wish.dry_run:
             job.session.rollback()
+        job.receipts.record(chunk, str(job.target), span, restored)
     return restored
 
 

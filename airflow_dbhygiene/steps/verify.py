@@ -52,7 +52,8 @@ def verify(site: Site, run_id: str, number: int) -> int:
             compared = _verify_objects(site, session, run, chunk)
             check_schema(site, session, run)
             _protect_objects(site, session, run, chunk)
-        Ledger(session).move(chunk, VERIFIED, compared_rows=compared, verify_seconds=time.monotonic() - started)
+        with session.transaction(durable=True):
+            Ledger(session).move(chunk, VERIFIED, compared_rows=compared, verify_seconds=time.monotonic() - started)
     return compared
 
 

@@ -504,6 +504,29 @@ def test_tables_that_cannot_be_cold(beside: Stage) -> None:
             beside.job.plan(beside.policy(archive=ColdTable(place)))
 
 
+@pytest.mark.parametrize("which", ["events", "dbhygiene_archive"])
+def test_an_unlogged_table_cannot_be_cold(database: str, tmp_path: Path, which: str) -> None:
+    """A crash of the server would empty it, and nobody has its rows any more."""
+    job = Job(database, tmp_path)
+    job.execute(f"{EVENTS} CREATE SCHEMA cold")
+    policy = job.policy(archive=ColdTable("cold.events"))
+    for statement in job.plan(policy).preparations:
+        job.execute(statement)
+    job.execute(f"ALTER TABLE cold.{which} SET UNLOGGED")
+    with pytest.raises(PlanRefused, match=f'unlogged.*ALTER TABLE "cold"."{which}" SET LOGGED'):
+        job.plan(policy)
+
+
+@pytest.mark.parametrize("schema", ["co%ld", "100%s", "{cold}"])
+def test_a_schema_may_have_any_name(database: str, tmp_path: Path, schema: str) -> None:
+    """Its table of texts is written and read in statements that hold the name."""
+    job = Job(database, tmp_path)
+    job.execute(f'{EVENTS} CREATE SCHEMA "{schema}"')
+    certificate = job.run(job.policy(archive=ColdTable(f'"{schema}".events')))
+    assert certificate["rows_purged"] == STALE_EVENTS
+    assert restore(job.site, Wish(certificate["run"], "back")).restored == STALE_EVENTS
+
+
 def test_a_twin_leaves_nothing_behind(stage: Stage) -> None:
     """An attempt that did not win its chunk is removed by the report, and its notes with it."""
     tickets = stage.verified()

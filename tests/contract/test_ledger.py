@@ -11,14 +11,21 @@ from typing import Any
 import pytest
 
 from airflow_dbhygiene.databases.protocol import Outcomes, Restored
-from airflow_dbhygiene.errors import HygieneError, IllegalMove, LedgerIncompatible, StatementFailed
+from airflow_dbhygiene.errors import (
+    HygieneError,
+    IllegalMove,
+    LedgerIncompatible,
+    StatementFailed,
+    StatementTimedOut,
+)
 from airflow_dbhygiene.ledger import Chunk, Ledger, ObjectReceipt, migrate, migrations
 from airflow_dbhygiene.ledger.batches import Batches
 from airflow_dbhygiene.ledger.moves import ARCHIVED, DAMAGED, MOVES, PURGED, PURGING, VERIFIED
 from airflow_dbhygiene.ledger.objects import Objects
 from airflow_dbhygiene.ledger.restores import Restores
 from airflow_dbhygiene.policy import Guard
-from tests.job import ORIGIN, Job
+from airflow_dbhygiene.steps import restore as restoring
+from tests.job import ORIGIN, STALE_EVENTS, Job
 from tests.mysql_job import MySqlJob
 
 ROWS = 100
@@ -315,3 +322,29 @@ def test_a_ledger_that_this_version_cannot_read_stops_it(job: Job) -> None:
     job.execute("INSERT INTO dbhygiene.migration (version, oldest_reader) VALUES (99, 99)")
     with pytest.raises(LedgerIncompatible, match=rf"version 99, and this package knows version {migrations.VERSION}"):
         job.plan(job.policy(name="later"))
+
+
+@pytest.mark.rights("restore")
+def test_a_restore_beside_its_twin_is_tried_again(events_job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever comes second ends by an error that a retry helps, and the retry finds all rows back."""
+    wish = restoring.Wish(events_job.run(events_job.policy())["run"], "back")
+    batch, twins = restoring._restore_batch, [wish]
+
+    def overtaken(*how: Any) -> Restored:
+        while twins:
+            assert restoring.restore(events_job.site, twins.pop()).restored == STALE_EVENTS
+        return batch(*how)
+
+    monkeypatch.setattr(restoring, "_restore_batch", overtaken)
+    with pytest.raises(StatementTimedOut, match="another worker does this very restore"):
+        restoring.restore(events_job.site, wish)
+    assert restoring.restore(events_job.site, wish) == Restored(0, 0, earlier=STALE_EVENTS)
+    assert events_job.one("SELECT sum(restored) FROM dbhygiene.restore") == STALE_EVENTS
+
+
+@pytest.mark.rights("restore")
+def test_a_restore_can_be_rehearsed_after_it_was_done(events_job: Job) -> None:
+    """A dry run leaves no receipt, and meets none."""
+    wish = restoring.Wish(events_job.run(events_job.policy())["run"], "back")
+    assert restoring.restore(events_job.site, wish).restored == STALE_EVENTS
+    assert restoring.restore(events_job.site, replace(wish, dry_run=True)) == Restored(0, STALE_EVENTS)

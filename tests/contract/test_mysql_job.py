@@ -16,7 +16,7 @@ import pytest
 from airflow_dbhygiene.databases.mysql import folding
 from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Restored
 from airflow_dbhygiene.errors import DatabaseUnavailable, NotFound, NotLossless, RowsLocked, StatementTimedOut
-from airflow_dbhygiene.policy import Pace
+from airflow_dbhygiene.policy import ColdTable, Discard, Matching, OlderThan, Pace, Parquet
 from airflow_dbhygiene.steps.archive import archive
 from airflow_dbhygiene.steps.purge import purge
 from airflow_dbhygiene.steps.report import report
@@ -416,6 +416,102 @@ def test_transactions_that_the_server_would_chain_end_where_they_end(job: MySqlJ
         assert figures(job.run(job.policy())) == {"archived": STALE_EVENTS, "purged": STALE_EVENTS}
     finally:
         job.execute("SET GLOBAL completion_type = 'NO_CHAIN'")
+
+
+@contextmanager
+def server_says(job: MySqlJob, setting: str, value: int) -> Iterator[None]:
+    """Let the server's own setting, which every new session begins with, be another."""
+    job.execute(f"SET GLOBAL {setting} = {value}")
+    try:
+        yield
+    finally:
+        job.execute(f"SET GLOBAL {setting} = DEFAULT")
+
+
+@pytest.mark.rights("restore")
+def test_a_server_that_cuts_results_short_hides_no_hold_and_no_outcome(job: MySqlJob) -> None:
+    """Rows beyond its sql_select_limit would be purged though they are held, called vanished, and rise again."""
+    tickets = verified(job)
+    job.execute("UPDATE events SET note = 'changed' WHERE id < 300")
+    job.execute("DELETE FROM events WHERE id BETWEEN 300 AND 599")
+    job.execute(
+        "INSERT INTO dbhygiene.hold (hold_id, table_name, predicate, reason, placed_by)"
+        " SELECT concat('case ', id), %s, concat('id = ', id), 'case', 'legal' FROM events WHERE id BETWEEN 600 AND 749",
+        (job.policy().table,),
+    )
+    with server_says(job, "sql_select_limit", 100):
+        left_out = {"drifted": 300, "vanished": 300, "held": 150}
+        assert purged(job, tickets) == {"archived": STALE_EVENTS, "purged": STALE_EVENTS - 750, **left_out}
+        assert restore(job.site, Wish(tickets[0].run, "back")) == Restored(STALE_EVENTS - 750)
+    assert job.one("SELECT count(*) FROM events WHERE id BETWEEN 300 AND 599") == 0
+
+
+@pytest.mark.rights("all")
+@pytest.mark.parametrize(("setting", "value"), [("sql_select_limit", 100), ("max_join_size", 100)])
+@pytest.mark.parametrize("beside", [False, True], ids=["parquet", "cold table"])
+def test_a_server_that_limits_what_a_query_reads_does_not_limit_the_job(
+    job: MySqlJob, setting: str, value: int, *, beside: bool
+) -> None:
+    """A run through copies beside was restored only in part, and was refused altogether."""
+    name = job.parameters["database"]
+    archive_at = ColdTable(f"{name}.events_cold") if beside else Parquet("file:///cold")
+    with server_says(job, setting, value):
+        certificate = job.run(job.policy(archive=archive_at))
+        assert figures(certificate) == {"archived": STALE_EVENTS, "purged": STALE_EVENTS}
+        assert restore(job.site, Wish(certificate["run"], "back")).restored == STALE_EVENTS
+
+
+def test_the_ledger_is_made_where_tables_are_compact_by_default(job: MySqlJob) -> None:
+    """Its keys are longer than what such a table takes."""
+    before = job.one("SELECT @@GLOBAL.innodb_default_row_format")
+    job.execute("SET GLOBAL innodb_default_row_format = 'compact'")
+    try:
+        assert figures(job.run(job.policy())) == {"archived": STALE_EVENTS, "purged": STALE_EVENTS}
+    finally:
+        job.execute(f"SET GLOBAL innodb_default_row_format = '{before}'")
+
+
+@pytest.mark.rights("all")
+def test_rows_come_back_into_a_table_that_was_given_another_collation(job: MySqlJob) -> None:
+    """The way back does not end where somebody has converted the table since: keys are compared by its collation."""
+    job.execute("CREATE TABLE named (k varchar(20) PRIMARY KEY, other varchar(20) UNIQUE) COLLATE utf8mb4_general_ci")
+    job.execute("INSERT INTO named VALUES ('a', 'x'), ('B', 'y'), ('ß', NULL), ('c', 'z')")
+    job.execute("ANALYZE TABLE named")
+    policy = job.policy(table=f"{job.parameters['database']}.named", stale=Matching("k <> 'none'"))
+    run = job.run(policy)["run"]
+    job.execute("ALTER TABLE named CONVERT TO CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci")
+    job.execute("INSERT INTO named VALUES ('ss', NULL), ('d', 'Z')")
+    assert restore(job.site, Wish(run, "back")) == Restored(2, 2)
+    assert job.execute("SELECT k FROM named ORDER BY k") == [("a",), ("B",), ("d",), ("ss",)]
+
+
+@pytest.mark.rights("all")
+def test_a_cold_table_in_a_database_with_a_percent_sign(job: MySqlJob, any_mysql: MySqlServer) -> None:
+    """The driver takes what follows for a place of a value, where a statement has any."""
+    for name in ("co%sld", "per%%cent", "co%ld"):
+        any_mysql.drop_database(name)
+        any_mysql.create_database(name)
+        try:
+            policy = job.policy(name=f"events-{len(name)}", archive=ColdTable(f'"{name}".events'), restored="purge")
+            certificate = job.run(policy)
+            assert figures(certificate) == {"archived": STALE_EVENTS, "purged": STALE_EVENTS}
+            assert restore(job.site, Wish(certificate["run"], name)).restored == STALE_EVENTS
+        finally:
+            any_mysql.drop_database(name)
+
+
+@pytest.mark.rights("all")
+@pytest.mark.parametrize("place", ["parquet", "cold", "discard"])
+def test_a_condition_that_takes_text_for_a_number(job: MySqlJob, place: str) -> None:
+    """What a SELECT says of it counts; by itself a strict server would refuse to copy, discard or restore by it."""
+    cold = ColdTable(f"{job.parameters['database']}.events_cold")
+    archive_at = {"parquet": Parquet("file:///cold"), "cold": cold}.get(place) or Discard(reason="test")
+    where = "note < 5 AND CAST(note AS UNSIGNED) = 0"
+    stale = OlderThan("at", keep="300 days", zone="UTC", where=where)
+    certificate = job.run(job.policy(stale=stale, archive=archive_at))
+    assert certificate["rows_purged"] == STALE_EVENTS
+    if place != "discard":
+        assert restore(job.site, Wish(certificate["run"], "back", where=where)).restored == STALE_EVENTS
 
 
 @pytest.mark.rights("restore")

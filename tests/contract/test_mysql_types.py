@@ -214,6 +214,47 @@ def test_json_updated_in_place_is_archived(mysql: MySqlJob) -> None:
     assert mysql.run(mysql.policy(table=table, stale=Matching("id > 0")))["rows_purged"] == 1
 
 
+@pytest.mark.parametrize("beside", [False, True], ids=["parquet", "cold table"])
+def test_an_enum_without_a_label_is_refused_before_it_is_archived(job: MySqlJob, *, beside: bool) -> None:
+    """What servers that were not strict made of unknown labels cannot be written to one that is."""
+    name = job.parameters["database"]
+    with job.open() as connection, connection.cursor() as cursor:
+        cursor.execute("SET sql_mode = ''")
+        cursor.execute("CREATE TABLE odd (id int PRIMARY KEY, size enum('s','m'))")
+        cursor.execute("INSERT INTO odd VALUES (1, 's'), (2, 'xxl'), (3, NULL)")
+        cursor.execute("ANALYZE TABLE odd")
+    place = ColdTable(f"{name}.odd_cold") if beside else Parquet("file:///cold")
+    with pytest.raises(NotLossless, match=r"column size .* leave such rows out with stale.where size <> ''"):
+        job.run(job.policy(table=f"{name}.odd", stale=Matching("id > 0"), archive=place))
+    where = "size <> '' OR size IS NULL"
+    certificate = job.run(job.policy(name="known", table=f"{name}.odd", stale=Matching(where), archive=place))
+    assert certificate["rows_purged"] == 2
+    assert restore(job.site, Wish(certificate["run"], "back")).restored == 2
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["parquet", "cold table"])
+def test_more_columns_than_a_strict_server_makes(
+    mysql_by_flavour: MySqlByFlavour, tmp_path: Path, *, beside: bool
+) -> None:
+    """A table that is older than MariaDB's strict mode is archived, compared and restored like any other."""
+    server = mysql_by_flavour("mariadb")
+    job = MySqlJob(folder=tmp_path, parameters=server.create_database("many"))
+    try:
+        with job.open() as connection, connection.cursor() as cursor:
+            cursor.execute("SET innodb_strict_mode = 0")
+            columns = ", ".join(f"c{i} varchar(30)" for i in range(500))
+            cursor.execute(f"CREATE TABLE wide (id int PRIMARY KEY, {columns})")
+            cursor.execute("INSERT INTO wide (id, c0, c499) VALUES (1, 'a', 'b'), (2, NULL, 'd')")
+            cursor.execute("ANALYZE TABLE wide")
+        place = ColdTable("many.wide_cold") if beside else Parquet("file:///cold")
+        certificate = job.run(job.policy(table="many.wide", stale=Matching("id > 0"), archive=place))
+        assert certificate["rows_purged"] == 2
+        assert restore(job.site, Wish(certificate["run"], "back")).restored == 2
+    finally:
+        for name in ("many", "dbhygiene"):
+            server.drop_database(name)
+
+
 def test_generated_and_invisible_columns(job: MySqlJob) -> None:
     """What the server computes is archived, and computed again; what SELECT * hides is archived too."""
     job.execute(

@@ -6,12 +6,19 @@ all others stay.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+import MySQLdb
+import psycopg
 import pytest
 
-from airflow_dbhygiene.errors import SchemaChanged
+from airflow_dbhygiene.databases.mysql import MySqlSession
+from airflow_dbhygiene.databases.postgres import PostgresSession
+from airflow_dbhygiene.databases.protocol import Facts
+from airflow_dbhygiene.errors import HygieneError, SchemaChanged
 from airflow_dbhygiene.policy import ColdTable
 from airflow_dbhygiene.steps.archive import archive
 from airflow_dbhygiene.steps.purge import purge
@@ -169,6 +176,75 @@ def test_a_label_that_is_added(typed_job: Job, policy: Any, step: str) -> None:
     assert typed_job.one("SELECT count(*) FROM events WHERE id < 200") == STALE
     later = window_of(policy, AS_OF.add(minutes=1))
     assert typed_job.run(policy, later)["rows_purged"] == STALE
+
+
+@pytest.mark.parametrize(
+    "change", [Change("price", "numeric(10,2)", "numeric(14,4)"), Change("id", "bigint", "id_then")]
+)
+def test_what_changes_while_it_is_inspected(
+    typed_job: Job, policy: Any, change: Change, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before whichever statement: a plan is made of one table, and of no half of the table that it was before."""
+    torn, number, ran = [], 0, 1
+    while ran >= number:
+        number += 1
+        with monkeypatch.context() as patched:
+            counted = _before_statement(patched, typed_job, number, change)
+            facts = None
+            with contextlib.suppress(HygieneError):
+                facts = _facts(typed_job, policy)
+            ran = counted()
+        if facts is not None and _is_torn(facts, _facts(typed_job, policy)):
+            torn.append(number)
+        _change(typed_job, change, back=True)
+    assert number > 8
+    assert not torn
+
+
+def _facts(job: Job, policy: Any) -> Facts:
+    with job.site.database.session() as session:
+        return job.site.database.inspect(session, policy)
+
+
+def _is_torn(facts: Facts, now: Facts) -> bool:
+    """Tell whether facts whose digest later steps would agree with are those of another table."""
+    same = (facts.columns, facts.key, facts.ddl) == (now.columns, now.key, now.ddl)
+    return facts.fingerprint == now.fingerprint and not same
+
+
+def _before_statement(patched: pytest.MonkeyPatch, job: Job, number: int, change: Change) -> Callable[[], int]:
+    """Let the table change before a statement of that number; give what tells how many there were."""
+    kind: Any = MySqlSession if isinstance(job, MySqlJob) else PostgresSession
+    execute, begun = kind.execute, 0
+
+    def executed(*args: Any, **kwargs: Any) -> Any:
+        nonlocal begun
+        begun += 1
+        if begun == number:
+            with contextlib.suppress(psycopg.Error, MySQLdb.Error):  # whose locks hold it off
+                _change(job, change)
+        return execute(*args, **kwargs)
+
+    patched.setattr(kind, "execute", executed)
+    return lambda: begun
+
+
+def _change(job: Job, change: Change, *, back: bool = False) -> None:
+    """Give a column another type, or another name, without waiting for whoever reads the table."""
+    mysql = isinstance(job, MySqlJob)
+    wait = "SET lock_wait_timeout = 1" if mysql else "SET lock_timeout = 100"
+    first, last = (change.after, change.before) if back else (change.before, change.after)
+    if change.column == "price":
+        job.execute(
+            f"{wait}; ALTER TABLE events {'MODIFY' if mysql else 'ALTER'} price {'' if mysql else 'TYPE'} {last}"
+        )
+        return
+    first, last = (change.after, change.column) if back else (change.column, change.after)
+    names = job.execute(
+        "SELECT column_name FROM information_schema.columns WHERE table_name = 'events' AND column_name = 'id_then'"
+    )
+    if bool(names) == back:
+        job.execute(f"{wait}; ALTER TABLE events RENAME COLUMN {first} TO {last}")
 
 
 def _changes_of(job: Job) -> tuple[Change, ...]:

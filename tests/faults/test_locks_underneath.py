@@ -20,11 +20,13 @@ from airflow_dbhygiene.errors import (
     RowsLocked,
     StatementTimedOut,
 )
+from airflow_dbhygiene.ledger import Ledger
 from tests.faults.stage import (
     CHUNK_ROWS,
     ORDINAL,
     POLICY,
     REST,
+    RUN,
     VERIFIED,
     Stage,
     assert_every_row_is_accounted_for,
@@ -214,6 +216,22 @@ def test_where_a_range_takes_too_long_the_rest_of_its_object_goes_row_by_row(ver
     assert len(tries) == 2 * verified.one("SELECT count(*) FROM dbhygiene.object WHERE chunk = 1")
     assert verified.one("SELECT count(*) FROM dbhygiene.batch") > len(tries)
     assert verified.figures(1)["purged"] == CHUNK_ROWS
+
+
+def test_a_serializable_application_is_not_the_victim_of_an_archive(planned: Stage) -> None:
+    """Read by a serializable transaction, which the database's default would make it, rows could not be changed."""
+    one, other = planned.id_at(10), planned.id_at(CHUNK_ROWS - 10)  # on other pages
+    with planned.site().database.session() as session:
+        run, chunk = Ledger(session).existing_run(RUN), Ledger(session).chunk(RUN, 1)
+    planned.execute(f"ALTER DATABASE {planned.dsn.rpartition('/')[2]} SET default_transaction_isolation = serializable")
+    with planned.application() as application:
+        application.execute("SELECT dest FROM flights WHERE id = %s", (one,))
+        planned.execute("UPDATE flights SET dest = 'XXX' WHERE id = %s", (one,))
+        with planned.site().database.read(run.selection, chunk.span, None, CHUNK_ROWS, None) as batches:
+            assert sum(batch.num_rows for batch in batches) == CHUNK_ROWS
+            application.execute("UPDATE flights SET dest = 'YYY' WHERE id = %s", (other,))
+            application.commit()
+    assert planned.one("SELECT dest FROM flights WHERE id = %s", (other,)) == "YYY"
 
 
 def test_a_locked_table_stops_the_purge_for_now(verified: Stage) -> None:

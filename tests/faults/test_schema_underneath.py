@@ -96,6 +96,20 @@ def test_a_type_that_cannot_be_compared_with_its_copy_is_a_changed_schema(stage:
     assert keys_of(stage) == keys
 
 
+def test_a_label_within_a_range_that_was_renamed_stops_the_purge(stage: Stage) -> None:
+    """The archive has the old one, and the server could not read it back."""
+    stage.execute("CREATE TYPE class AS ENUM ('economy', 'first')")
+    stage.execute("CREATE TYPE classes AS RANGE (subtype = class)")
+    stage.execute("ALTER TABLE flights ADD classes classes")
+    stage.execute("UPDATE flights SET classes = '[economy,first]'")
+    keys = keys_of(stage)
+    stage.perform(*VERIFIED)
+    stage.execute("ALTER TYPE class RENAME VALUE 'economy' TO 'second'")
+    with pytest.raises(SchemaChanged, match="labels of a type"):
+        stage.perform("purge 1")
+    assert keys_of(stage) == keys
+
+
 @pytest.mark.parametrize("moment", ["before purge", "between batches"])
 def test_a_renamed_table_is_not_found(verified: Stage, moment: str) -> None:
     """The rows stay under the table's new name; when it has its old name again, the retry goes on."""

@@ -18,6 +18,9 @@ import pytest
 from airflow_dbhygiene.errors import DatabaseUnavailable, ReadOnlyServer, WrongServer
 from airflow_dbhygiene.ledger.objects import Objects
 from airflow_dbhygiene.steps import archive as archive_step
+from airflow_dbhygiene.steps.hold import HoldWish, place_hold
+from airflow_dbhygiene.steps.pause import pause, resume
+from airflow_dbhygiene.steps.restore import Wish, restore
 from airflow_dbhygiene.steps.site import Site
 from tests.faults.between import after_delete, before_batch
 from tests.faults.kill_points import Forge, Point
@@ -27,6 +30,8 @@ from tests.faults.stage import (
     BATCH_ROWS,
     CHUNK_ROWS,
     REST,
+    RUN,
+    STALE_ROWS,
     VERIFIED,
     Copies,
     Stage,
@@ -374,6 +379,41 @@ def test_a_purged_chunk_survives_a_crash(crashing: Stage, frail: PostgresServer)
     frail.restart()
     assert crashing.state_of(1) == "purged"
     assert crashing.one("SELECT count(*) FROM flights") == ALL_ROWS - CHUNK_ROWS
+
+
+def test_whatever_was_told_survives_a_crash(frail: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A plan, a verified chunk, a hold, a pause and a restore are on the disk, whatever the database's default is.
+
+    A hold that was promised, and then forgotten, would let its rows go.
+    """
+    stage = Stage(drop_and_copy(frail, "crashing", "few_flights"), tmp_path_factory.mktemp("cold"))
+    stage.execute("ALTER DATABASE crashing SET synchronous_commit = off")
+    wish = Wish(RUN, "back")
+    done: dict[str, tuple[Callable[[], object], str, object]] = {
+        "plan": (lambda: stage.perform("plan"), "SELECT count(*) FROM dbhygiene.run", 1),
+        "verify": (
+            lambda: stage.perform(*VERIFIED),
+            "SELECT count(*) FROM dbhygiene.chunk WHERE state = 'verified'",
+            2,
+        ),
+        "hold": (
+            lambda: place_hold(stage.site(), HoldWish("public.flights", "a dispute", "legal", where="id = 1")),
+            "SELECT count(*) FROM dbhygiene.hold WHERE placed_by = 'legal'",
+            1,
+        ),
+        "pause": (lambda: pause(stage.site(), "all", "a sale", "ops"), "SELECT count(*) FROM dbhygiene.pause", 1),
+        "resume, purge": (
+            lambda: (resume(stage.site(), "all"), stage.perform("purge 1", "purge 2")),
+            "SELECT count(*) FROM flights WHERE id <> 1",
+            ALL_ROWS - STALE_ROWS,
+        ),
+        "restore": (lambda: restore(stage.site(), wish), "SELECT count(*) FROM flights", ALL_ROWS),
+    }
+    for name, (act, question, answer) in done.items():
+        act()
+        frail.kill()
+        frail.restart()
+        assert (name, stage.one(question)) == (name, answer)
 
 
 def test_a_standby_is_refused_and_so_is_what_becomes_of_it(crashing: Stage, frail: PostgresServer) -> None:

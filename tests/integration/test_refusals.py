@@ -272,6 +272,14 @@ def test_children_are_refused_or_their_parents_skipped(job: Job) -> None:
     assert (certificate["rows_purged"], job.one("SELECT min(id) FROM events")) == (2_999, 17)
 
 
+def test_children_whose_keys_have_another_collation(job: Job) -> None:
+    """The server compares them by the collation of the key that they point at."""
+    job.execute('ALTER TABLE events ALTER id TYPE text COLLATE "C"; ANALYZE events')
+    job.execute(CHILD.replace("bigint", 'text COLLATE "POSIX"') + "INSERT INTO child VALUES (1, '17'), (2, '9000')")
+    refuse(job, "rows of (public.)?child point at stale rows")
+    assert job.run(job.policy(children="skip"))["rows_purged"] == 2_999
+
+
 def test_children_of_young_rows_do_not_matter(job: Job) -> None:
     """Only rows that point at stale ones stand in the way."""
     job.execute(CHILD + "INSERT INTO child VALUES (2, 9000)")
@@ -487,6 +495,30 @@ def test_a_database_without_encoding_is_refused(postgres: PostgresServer, tmp_pa
             job.start(job.policy())
     finally:
         postgres.drop_database("bytes")
+
+
+@pytest.mark.parametrize("setting", ["session_replication_role = replica", "quote_all_identifiers = on"])
+def test_a_setting_that_takes_the_servers_checks_away_is_refused(job: Job, setting: str) -> None:
+    """As replica it would check no foreign key: rows would go that others point at. Each batch looks again."""
+    job.execute(CHILD)
+    database = job.one("SELECT current_database()")
+    ticket, *_ = job.start(job.policy())
+    archive(job.site, ticket.run, ticket.chunk)
+    verify(job.site, ticket.run, ticket.chunk)
+    job.execute("INSERT INTO child VALUES (1, 17)")
+    job.execute(f"ALTER DATABASE {database} SET {setting}")
+    name = setting.partition(" ")[0]
+    with pytest.raises(StatementFailed, match=f"ALTER ROLE … RESET {name}"):
+        purge(job.site, ticket.run, ticket.chunk)
+    with pytest.raises(StatementFailed, match=f"ALTER ROLE … RESET {name}"):
+        job.plan(job.policy(name="another"))
+    assert job.one("SELECT count(*) FROM events") == 10_000
+
+
+def test_too_many_columns_are_refused(job: Job) -> None:
+    """The table in which the server compares rows has their version too."""
+    job.execute("ALTER TABLE events " + ", ".join(f"ADD c{i} int" for i in range(1_597)))
+    refuse(job, "more than 1,599 columns")
 
 
 @pytest.mark.rights("all", "no role can be made on it")

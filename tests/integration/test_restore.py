@@ -9,6 +9,7 @@ import pytest
 from airflow_dbhygiene.databases.protocol import Restored
 from airflow_dbhygiene.errors import IllegalMove, NotFound, PolicyInvalid, RowsReferenced, SchemaChanged
 from airflow_dbhygiene.operators import RestoreOperator
+from airflow_dbhygiene.policy import ColdTable
 from airflow_dbhygiene.steps.archive import archive
 from airflow_dbhygiene.steps.purge import purge
 from airflow_dbhygiene.steps.restore import Wish, restore
@@ -212,6 +213,40 @@ def test_rows_whose_other_unique_values_are_taken_stay_away(job: Job) -> None:
     job.execute("INSERT INTO events VALUES (8, '2024-01-01', 'mine')")
     assert back(job, run) == Restored(STALE_EVENTS - 2, 2)
     assert job.execute("SELECT id, note FROM events WHERE id BETWEEN 7 AND 8") == [(8, "mine")]
+
+
+def test_a_name_may_hold_percent_signs_where_a_row_stays_away(job: Job) -> None:
+    """The row is inserted once more to see what stands against it, in a statement that binds no values."""
+    job.execute('ALTER TABLE events RENAME note TO "100% s"; CREATE UNIQUE INDEX ON events ("100% s")')
+    run = job.run(job.policy())["run"]
+    job.execute("INSERT INTO events VALUES (-5, '2024-01-01', 'row 7')")
+    assert back(job, run) == Restored(STALE_EVENTS - 1, 1)
+
+
+@pytest.mark.parametrize("when", ["DEFERRABLE", "DEFERRABLE INITIALLY DEFERRED"])
+@pytest.mark.parametrize("which", ["the key", "another"])
+def test_rows_come_back_where_uniqueness_is_deferrable(job: Job, which: str, when: str) -> None:
+    """INSERT … ON CONFLICT refuses such tables; what is taken stays as it is all the same."""
+    key, note = (when, "") if which == "the key" else ("", when)
+    job.execute(f"ALTER TABLE events DROP CONSTRAINT events_pkey, ADD PRIMARY KEY (id) {key}, ADD UNIQUE (note) {note}")
+    before = job.execute(ALL_ROWS)
+    run = job.run(job.policy())["run"]
+    job.execute("INSERT INTO events VALUES (8, '2024-01-01', 'mine'), (-5, '2024-01-01', 'row 7')")
+    assert back(job, run) == Restored(STALE_EVENTS - 2, 2)
+    job.execute("DELETE FROM events WHERE note = 'mine' OR id = -5")
+    assert back(job, run, restore_id="two") == Restored(2, STALE_EVENTS - 2)
+    assert job.execute(ALL_ROWS) == before
+
+
+@pytest.mark.parametrize("cold", [False, True], ids=["file", "cold table"])
+def test_a_table_of_many_columns_comes_back(job: Job, *, cold: bool) -> None:
+    """The server joins no two rows that have more than 1,664 columns together, unless it compares them at once."""
+    more = ", ".join(f"ADD c{i} int" for i in range(1_500))
+    job.execute(f"ALTER TABLE events {more}; UPDATE events SET c1499 = id; ANALYZE events; CREATE SCHEMA cold")
+    before = job.execute(ALL_ROWS)
+    run = job.run(job.policy(**({"archive": ColdTable("cold.events")} if cold else {})))["run"]
+    assert back(job, run) == Restored(STALE_EVENTS, 0)
+    assert job.execute(ALL_ROWS) == before
 
 
 def test_wide_rows_are_compared_and_come_back_few_at_a_time(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from airflow_dbhygiene.databases.mysql.types import (
     kind_of,
 )
 from airflow_dbhygiene.databases.mysql.writing import listed, spelled
-from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Column, Facts, Server, Shape
+from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Column, Facts, Server, Shape, refuse_if_changed
 from airflow_dbhygiene.errors import NotFound, ReadOnlyServer
 from airflow_dbhygiene.policy.archive import ColdTable
 from airflow_dbhygiene.policy.names import TableName
@@ -101,19 +101,23 @@ def inspect(session: MySqlSession, policy: Policy) -> Facts:
 
     :raises NotFound: when there is no such table
     :raises PrivilegeMissing: when the user may not see all that hangs on it; the message holds the GRANT
+    :raises StatementTimedOut: when the table changes meanwhile: half of the facts would be of another table
     """
     name = policy.table_name
     table = table_row(session, name)
     privileges.check(session, policy)
+    before = fingerprint(session, name)
     columns, lossy = _columns(session, policy)
     key = _key(session, name)
     refusals = (*_refusals(session, policy, table, columns, key), *lossy)
+    written = ddl(session, name)
+    refuse_if_changed(name, before, fingerprint(session, name))
     return Facts(
         name=name,
         columns=columns,
         key=key.columns if key else (),
-        ddl=ddl(session, name),
-        fingerprint=fingerprint(session, name),
+        ddl=written,
+        fingerprint=before,
         row_estimate=table["row_estimate"],
         table_bytes=int(table["data_bytes"]),
         refusals=refusals,
@@ -162,7 +166,7 @@ def foreign_keys(session: MySqlSession, table: TableName) -> tuple[ForeignKey, .
     """Give the foreign keys of any table, in any schema, that point at ours."""
     prefix = "innodb_sys_foreign" if session.flavour.mariadb else "innodb_foreign"
     statement = catalog_sql.FOREIGN_KEYS.format(foreign=prefix, foreign_columns=f"{prefix}_cols")
-    rows = session.execute(statement, ("/".join(encoded(session, table)),))
+    rows = session.execute(statement, {"name": "/".join(encoded(session, table))})
     return tuple(_foreign_key(session, list(group)) for _, group in groupby(rows, key=lambda row: str(row[0])))
 
 

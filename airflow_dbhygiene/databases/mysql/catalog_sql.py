@@ -53,7 +53,9 @@ WHERE event_object_schema = %s AND event_object_table = %s AND event_manipulatio
 FOREIGN_KEYS: Final = """
 SELECT f.id, f.for_name, f.type, c.for_col_name, c.ref_col_name
 FROM information_schema.{foreign} f JOIN information_schema.{foreign_columns} c ON c.id = f.id
-WHERE f.ref_name = %s ORDER BY f.id, c.pos
+WHERE f.ref_name = %(name)s
+  AND (@@lower_case_table_names <> 0 OR CAST(f.ref_name AS BINARY) = CAST(%(name)s AS BINARY))  -- Events, events
+ORDER BY f.id, c.pos
 """
 
 # MariaDB keeps these names as it names files: my@0020shop/flights.

@@ -99,12 +99,13 @@ class MySqlColdTables:
     @staticmethod
     def write_text(session: MySqlSession, texts: TableName, name: str, text: str) -> None:
         """Keep a text under a name, in place of any other."""
-        session.execute(f"REPLACE INTO {spelled(texts)} (name, text) VALUES (%s, %s)", (name, text))
+        # Literals, not bound values: the driver would take a percent sign in the table's name for a placeholder.
+        session.execute(f"REPLACE INTO {spelled(texts)} (name, text) VALUES ({literal(name)}, {literal(text)})")
 
     @staticmethod
     def read_text(session: MySqlSession, texts: TableName, name: str) -> str | None:
         """Read it back."""
-        rows = session.execute(f"SELECT text FROM {spelled(texts)} WHERE name = %s", (name,))
+        rows = session.execute(f"SELECT text FROM {spelled(texts)} WHERE name = {literal(name)}")
         return str(rows[0][0]) if rows else None
 
     @staticmethod
@@ -119,7 +120,7 @@ class MySqlColdTables:
     @staticmethod
     def remove_text(session: MySqlSession, texts: TableName, name: str) -> None:
         """Forget it."""
-        session.execute(f"DELETE FROM {spelled(texts)} WHERE name = %s", (name,))
+        session.execute(f"DELETE FROM {spelled(texts)} WHERE name = {literal(name)}")
 
 
 def _values(rows: Any, columns: Sequence[Column], own: tuple[str, int, str, Origin]) -> Iterator[str]:

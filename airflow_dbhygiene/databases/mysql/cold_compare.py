@@ -54,12 +54,12 @@ def delete(session: MySqlSession, selection: Selection, copied: Copied, held: st
         if not (first and last):
             return 0
         rows = purge.between(selection, first, last, held)
-        if purge.at_once(session):
+        if purge.at_once(session, selection):
             return _delete_alike(session, selection, copied, rows)
         identical = int(session.execute(_lock_identical(session, selection, copied, rows))[0][0])
         if identical != copied.rows:
             return identical
-        if purge.by_range(session):
+        if purge.by_range(session, selection):
             return purge.delete_range(session, selection, rows)
         return session.change(
             f"DELETE {table} FROM {spelled(copied.table)} AS {_COPIED} STRAIGHT_JOIN {table}"

@@ -11,7 +11,7 @@ from airflow_dbhygiene.databases.mysql.meanwhile import WORTH_TWO, meanwhile
 from airflow_dbhygiene.databases.mysql.rows import version_sql
 from airflow_dbhygiene.databases.mysql.types import inexact, inexact_sql
 from airflow_dbhygiene.databases.mysql.walk import hop, source, within
-from airflow_dbhygiene.databases.mysql.writing import listed, literal, spelled
+from airflow_dbhygiene.databases.mysql.writing import lenient, listed, literal, spelled
 
 if TYPE_CHECKING:
     from airflow_dbhygiene.databases.cold import Copied, Origin
@@ -46,13 +46,15 @@ def _insert(  # noqa: PLR0913, PLR0917 - which rows, where, and for whom
 ) -> int:
     session.execute("SET @dbhygiene_ordinal = %s", (to.first - 1,))
     columns = listed(column.name for column in selection.columns)
-    return session.change(
+    statement = (
         f"INSERT INTO {spelled(to.table)} ({listed(cold.OWN)}, {columns})"
         f" SELECT {to.object}, (@dbhygiene_ordinal := @dbhygiene_ordinal + 1), {version_sql(selection)},"
         f" {NOW}, {origin.chunk}, {literal(origin.run)}, {columns}"
         f" FROM {source(session, selection)} WHERE {within(selection, span)} ORDER BY {listed(selection.walk)}"
         f"{'' if most is None else f' LIMIT {most}'}"
     )
+    # The values pass between columns of the same types: nothing could be cut to fit, and verify compares them.
+    return session.change(lenient(statement, mariadb=session.flavour.mariadb))
 
 
 def _insert_by_two(

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _EPOCH: Final = {"s": 1, "ms": 1000}
 
+_CHILD: Final = "AS _dbhygiene_child"
+
 _EARLIEST: Final = {"date": "0001-01-01", "datetime": "0001-01-01", "timestamp": "1970-01-01 00:00:00"}
 """Before this a value is no age: the zero date above all."""
 
@@ -33,7 +35,9 @@ _VOLATILE: Final = frozenset(
     "rand uuid uuid_short sleep benchmark get_lock release_lock release_all_locks is_free_lock is_used_lock "
     "connection_id user current_user session_user system_user current_role database schema version found_rows "
     "row_count last_insert_id load_file nextval lastval setval random_bytes master_pos_wait source_pos_wait "
-    "statement_digest ps_current_thread_id next_value_for".split()
+    "statement_digest ps_current_thread_id next_value_for rownum sys_guid uuid_v4 uuid_v7 binlog_gtid_pos "
+    "master_gtid_wait wait_for_executed_gtid_set wsrep_last_seen_gtid wsrep_last_written_gtid "
+    "wsrep_sync_wait_upto_gtid roles_graphml".split()
 )
 
 
@@ -143,4 +147,9 @@ def _childless(table: TableName, foreign_key: catalog.ForeignKey) -> str:
         f"_dbhygiene_child.{quoted(child)} = {spelled(table)}.{quoted(ours)}"
         for child, ours in zip(foreign_key.child_columns, foreign_key.our_columns, strict=True)
     )
-    return f"NOT EXISTS (SELECT 1 FROM {spelled(foreign_key.child)} AS _dbhygiene_child WHERE {pairs})"
+    return f"NOT EXISTS (SELECT 1 FROM {spelled(foreign_key.child)} {_CHILD} WHERE {pairs})"
+
+
+def reads_itself(selection: Selection) -> bool:
+    """Tell whether the condition reads the table once more: neither server takes it in a DELETE from that table."""
+    return f"FROM {spelled(selection.table)} {_CHILD}" in selection.predicate

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow_dbhygiene.databases.mysql import folding
 from airflow_dbhygiene.databases.mysql.catalog import column_of
+from airflow_dbhygiene.databases.mysql.condition import reads_itself
 from airflow_dbhygiene.databases.mysql.rows import beside, digits_sql, encode_keys, version_sql
 from airflow_dbhygiene.databases.mysql.values import literals_of, text_of
 from airflow_dbhygiene.databases.mysql.walk import compare, source
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from airflow_dbhygiene.databases.mysql.session import MySqlSession
     from airflow_dbhygiene.databases.protocol import Bound, Column, Selection, Server
 
-_KEYS_AT_A_TIME: Final = 1_000
+KEYS_AT_A_TIME: Final = 1_000
 """So few that the optimizer looks them up one by one, unless the table itself is small."""
 
 MOST_SECONDS: Final = 10.0
@@ -41,7 +42,7 @@ def delete(session: MySqlSession, selection: Selection, rows: pa.Table, held: st
     :param held: condition of the rows that a legal hold protects
     """
     with session.limited(MOST_SECONDS):
-        if at_once(session):
+        if at_once(session, selection):
             in_range = _in_range(selection, rows, held)
             deleted, folded = delete_folding(session, selection, in_range)
             session.alike = deleted == rows.num_rows and folded == folding.fold(encode_keys(selection, rows))
@@ -77,14 +78,14 @@ def delete_carefully(
     return Outcomes(len(mine), **{name: tuple(found) for name, found in outcomes.items()})
 
 
-def by_range(session: MySqlSession) -> bool:
+def by_range(session: MySqlSession, selection: Selection) -> bool:
     """Tell whether one statement may delete a range."""
-    return session.flavour.mariadb and not session.crowded
+    return session.flavour.mariadb and not session.crowded and not reads_itself(selection)
 
 
-def at_once(session: MySqlSession) -> bool:
+def at_once(session: MySqlSession, selection: Selection) -> bool:
     """Tell whether a range may be deleted before it is compared: not where an earlier one was another, or locked."""
-    return by_range(session) and session.alike
+    return by_range(session, selection) and session.alike
 
 
 def delete_folding(session: MySqlSession, selection: Selection, rows: str) -> tuple[int, str | None]:
@@ -129,7 +130,7 @@ def _range_delete(session: MySqlSession, selection: Selection, rows: str) -> str
 
 def _delete_locked(session: MySqlSession, selection: Selection, rows: pa.Table, held: str | None) -> int:
     """Delete a range's rows, which are locked."""
-    if by_range(session):
+    if by_range(session, selection):
         return delete_range(session, selection, _in_range(selection, rows, held))
     return sum(session.change(statement) for statement in _deletes(selection, rows))
 
@@ -160,7 +161,7 @@ def _place(selection: Selection, rows: pa.Table, index: int) -> tuple[str, ...]:
 
 
 def _pieces(rows: pa.Table) -> Iterator[pa.Table]:
-    return (rows.slice(start, _KEYS_AT_A_TIME) for start in range(0, rows.num_rows, _KEYS_AT_A_TIME))
+    return (rows.slice(start, KEYS_AT_A_TIME) for start in range(0, rows.num_rows, KEYS_AT_A_TIME))
 
 
 def _deletes(selection: Selection, rows: pa.Table) -> Iterator[str]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from airflow_dbhygiene.databases.mysql.catalog import types_of
 from airflow_dbhygiene.databases.mysql.condition import checked
 from airflow_dbhygiene.databases.mysql.drivers import errno_of
 from airflow_dbhygiene.databases.mysql.rows import ORDINAL, beside, version_sql
-from airflow_dbhygiene.databases.mysql.writing import listed, quoted, spelled
+from airflow_dbhygiene.databases.mysql.types import character_set
+from airflow_dbhygiene.databases.mysql.writing import lenient, listed, quoted, spelled
 from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Restored
 from airflow_dbhygiene.errors import NotFound, SchemaChanged, StatementFailed
 
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from airflow_dbhygiene.databases.mysql.session import MySqlSession
-    from airflow_dbhygiene.databases.protocol import Selection
+    from airflow_dbhygiene.databases.protocol import Column, Selection
     from airflow_dbhygiene.policy.names import TableName
 
 _TARGET: Final = """
@@ -45,9 +48,10 @@ def restore_rows(
     :raises SchemaChanged: when the target lacks an archived column, or its triggers changed a row on its way in
     """
     columns = _insertable(session, selection, target)
-    with beside(session, rows, selection.columns) as check:
+    with beside(session, rows, _collated(session, selection, target)) as check:
         if where is not None:
-            session.execute(f"DELETE FROM {check} WHERE ({checked(session, where, 'where')}) IS NOT TRUE")
+            others = f"DELETE FROM {check} WHERE ({checked(session, where, 'where')}) IS NOT TRUE"
+            session.execute(lenient(others, mariadb=session.flavour.mariadb))
         wanted = int(session.execute(f"SELECT count(*) FROM {check}")[0][0])
         for unique in _unique_keys(session, selection, target):
             session.execute(_drop_existing(check, target, unique))
@@ -72,6 +76,19 @@ def _insertable(session: MySqlSession, selection: Selection, target: TableName) 
         message = f"table {target} has no column {missing[0]}, which the archive has: add it, or restore into another."
         raise SchemaChanged(message)
     return [name for name in names if not found[name]]
+
+
+def _collated(session: MySqlSession, selection: Selection, target: TableName) -> list[Column]:
+    """Give the archived columns the collations that the target has now: two of one character set do not compare."""
+    found = types_of(session, target)
+    return [replace(column, type=_collated_type(column, found[column.name])) for column in selection.columns]
+
+
+def _collated_type(column: Column, found: str) -> str:
+    charset = character_set(column)
+    if charset is None or charset != character_set(replace(column, type=found)):
+        return column.type
+    return f"{column.type.rpartition(' COLLATE ')[0]} COLLATE {found.rpartition(' COLLATE ')[2]}"
 
 
 def _unique_keys(session: MySqlSession, selection: Selection, target: TableName) -> list[list[_Part]]:

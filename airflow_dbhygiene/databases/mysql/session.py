@@ -25,7 +25,8 @@ SETTINGS: Final[Mapping[str, object]] = {
     "lock_wait_timeout": 5,  # of metadata locks; the default is a year
     "net_write_timeout": 600,  # while rows are archived the server may have to wait for us
     "sql_safe_updates": 0,
-    "sql_select_limit": "DEFAULT",
+    "sql_select_limit": 2**64 - 1,  # its DEFAULT is the server's own, and would cut holds, outcomes and copies short
+    "sql_big_selects": 1,  # or a max_join_size of the server's would refuse to count, to plan, to compare
     "foreign_key_checks": 1,
     "sql_auto_is_null": 0,
     "sql_quote_show_create": 1,
@@ -41,6 +42,7 @@ _MARIADB: Final[Mapping[str, object]] = {
     "tx_isolation": "'READ-COMMITTED'",
     "max_statement_time": 0,  # a chunk is read for as long as it takes
     "idle_transaction_timeout": 60,
+    "innodb_strict_mode": 0,  # tables that are older than it may have more columns than it lets us put beside them
     "in_predicate_conversion_threshold": 0,  # a list of keys made into a subquery would scan the table
 }
 _MARIADB_FROM_10_11: Final[Mapping[str, object]] = {"optimizer_max_sel_arg_weight": 0}

@@ -127,17 +127,24 @@ def inexact_sql(column: Column, owner: str = "") -> str | None:
     """Write a condition for values whose text is that of other values, too; None where a type has none.
 
     A JSON document of MySQL's may have a DECIMAL, a moment or bytes inside. Its text reads as a DOUBLE or a string,
-    which takes another number of bytes.
+    which takes another number of bytes. An ENUM may hold the empty value of no label: strict modes let nobody write it.
     """
+    name = owner + quoted(column.name)
+    if kind_of(column) == "enum":
+        return f"{name} + 0 = 0"
     if kind_of(column) != "json":
         return None
-    name = owner + quoted(column.name)
     return f"JSON_STORAGE_SIZE({name}) - JSON_STORAGE_FREE({name}) <> JSON_STORAGE_SIZE(CAST({name} AS CHAR))"
 
 
 def inexact(column: Column) -> NotLossless:
     """Say what such a value is, and what to do."""
     name = quoted(column.name)
+    if kind_of(column) == "enum":
+        return NotLossless(
+            f"column {column.name} ({column.type}) holds the empty value of labels that it does not know, which could "
+            f"not be written back: leave such rows out with stale.where {column.name} <> '', or give them a label."
+        )
     return NotLossless(
         f"column {column.name} ({column.type}) holds a document with a DECIMAL, a moment or bytes inside, which would "
         f"come back as a DOUBLE or a string: leave such rows out with stale.where, or make it so now, in one "

@@ -17,6 +17,20 @@ PATIENT: Final = "SET STATEMENT innodb_lock_wait_timeout = 1 FOR "
 """MariaDB 10.11 answers SKIP LOCKED with error 1180 where a lock wait of 0 seconds is set and a row is locked."""
 
 
+_LENIENT: Final = "sql_mode = 'ALLOW_INVALID_DATES,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION'"
+
+
+def lenient(statement: str, *, mariadb: bool) -> str:
+    """Let the conditions of a statement that changes rows read values as a SELECT does.
+
+    In strict modes a text that is no number, say, which a SELECT takes for 0, would end the statement.
+    """
+    if mariadb:
+        return f"SET STATEMENT {_LENIENT} FOR {statement}"
+    verb, _, rest = statement.partition(" ")
+    return f"{verb} /*+ SET_VAR({_LENIENT}) */ {rest}"
+
+
 def quoted(name: str) -> str:
     """Quote an identifier."""
     return "`" + name.replace("`", "``") + "`"

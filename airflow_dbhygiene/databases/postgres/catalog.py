@@ -10,8 +10,8 @@ from psycopg import sql
 
 from airflow_dbhygiene.databases.postgres import catalog_sql, repack
 from airflow_dbhygiene.databases.postgres.types import TypeFact, form_of
-from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Column, Facts, Server, Shape
-from airflow_dbhygiene.errors import NotFound, PrivilegeMissing, ReadOnlyServer
+from airflow_dbhygiene.databases.protocol import VERSION_COLUMN, Column, Facts, Server, Shape, refuse_if_changed
+from airflow_dbhygiene.errors import NotFound, PrivilegeMissing, ReadOnlyServer, StatementFailed
 from airflow_dbhygiene.policy.archive import ColdTable
 
 if TYPE_CHECKING:
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ForeignKey:
-    """A foreign key of another table that points at ours."""
+    """A foreign key of another table that points at ours.
+
+    ``our_columns`` are compared as the server does when it checks the key: by their own collations.
+    """
 
     name: str
     child: str
@@ -36,7 +39,12 @@ class ForeignKey:
 
 
 _COMPARISONS = frozenset({"<", "<=", "=", ">=", ">"})
+_MOST_COLUMNS = 1_599
 _KNOWS_MAINTAIN = 170000
+_ODD = {
+    "session_replication_role": "session_replication_role is replica, so that the server checks no foreign key",
+    "quote_all_identifiers": "quote_all_identifiers is on, so that the server spells types in quotes",
+}
 _ACTIONS = {"c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT"}
 
 
@@ -44,11 +52,15 @@ def server(session: PostgresSession) -> Server:
     """Tell which server answers, and in which history.
 
     :raises ReadOnlyServer: when it is a standby or read-only
+    :raises StatementFailed: when a setting of the role or database keeps it from checking foreign keys, or has it spell
+        types in quotes
     """
-    standby, read_only, system, timeline, transaction = session.execute(catalog_sql.SERVER)[0]
+    standby, read_only, system, timeline, transaction, odd = session.execute(catalog_sql.SERVER)[0]
     if standby or read_only == "on":
         what = "is a standby" if standby else "is read-only"
         raise ReadOnlyServer(f"the database server {what}: point the Airflow connection at the primary.")
+    for setting in odd:
+        raise StatementFailed(f"{_ODD[setting]}: ALTER ROLE … RESET {setting}; or ALTER DATABASE … RESET {setting};")
     return Server("postgresql", session.version, str(system), timeline, transaction)
 
 
@@ -72,9 +84,11 @@ def inspect(session: PostgresSession, policy: Policy) -> Facts:
     """Read the table's facts, refusals and warnings.
 
     :raises NotFound: when there is no such table
+    :raises StatementTimedOut: when the table changes meanwhile: half of the facts would be of another table
     """
     name = policy.table_name
     with session.transaction(search_path="pg_catalog"):
+        before = fingerprint(session, name)
         table = table_row(session, name)
         columns, lossy = _columns(session, table["oid"], policy)
         key = _key(session, table["oid"])
@@ -82,13 +96,14 @@ def inspect(session: PostgresSession, policy: Policy) -> Facts:
             "columns": columns,
             "key": key,
             "ddl": _ddl(session, name, table["oid"], key),
-            "fingerprint": fingerprint(session, name),
+            "fingerprint": before,
             "row_estimate": table["row_estimate"],
             "table_bytes": table["table_bytes"],
         }
         refusals = (*_refusals(session, policy, table, columns, key), *lossy)
         warnings = tuple(_warnings(session, table))
     refusals = (*refusals, *_operator_refusals(session, table["oid"]))
+    refuse_if_changed(name, before, fingerprint(session, name))
     return Facts(name=name, refusals=refusals, warnings=warnings, **facts)
 
 
@@ -220,6 +235,8 @@ def _kind_refusals(table: dict[str, Any]) -> Iterator[str]:
 def _key_refusals(columns: tuple[Column, ...], key: tuple[str, ...]) -> Iterator[str]:
     if not key:
         yield "it has no primary key, so that a row could not be told from its twin: add one."
+    if len(columns) > _MOST_COLUMNS:
+        yield f"it has more than {_MOST_COLUMNS:,} columns: with their version its rows are too wide to be compared."
     for column in columns:
         if column.name in key and column.type in ("real", "double precision"):
             yield f"key column {column.name} is {column.type}: floating point is no identity."

@@ -17,7 +17,10 @@ SELECT pg_catalog.pg_is_in_recovery(),
        (SELECT system_identifier FROM pg_catalog.pg_control_system()),
        CASE WHEN NOT pg_catalog.pg_is_in_recovery()
             THEN substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) END,
-       pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::bigint
+       pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::bigint,
+       ARRAY(SELECT name
+             FROM (VALUES ('session_replication_role', 'replica'), ('quote_all_identifiers', 'on')) AS odd(name, value)
+             WHERE pg_catalog.current_setting(name) = value)
 """
 
 OID: Final[LiteralString] = """
@@ -255,8 +258,12 @@ SELECT k.conname, k.conrelid::pg_catalog.regclass::text,
              FROM unnest(k.conkey) WITH ORDINALITY AS c(attnum, place)
              JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = c.attnum ORDER BY c.place),
        ARRAY(SELECT pg_catalog.quote_ident(a.attname)
+             || coalesce(' COLLATE ' || pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(o.collname),
+                         '')
              FROM unnest(k.confkey) WITH ORDINALITY AS c(attnum, place)
-             JOIN pg_catalog.pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = c.attnum ORDER BY c.place),
+             JOIN pg_catalog.pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = c.attnum
+             LEFT JOIN pg_catalog.pg_collation o ON o.oid = a.attcollation AND o.collname <> 'default'
+             LEFT JOIN pg_catalog.pg_namespace n ON n.oid = o.collnamespace ORDER BY c.place),
        k.confdeltype::text,
        EXISTS (SELECT FROM pg_catalog.pg_index i
                JOIN pg_catalog.pg_class ic ON ic.oid = i.indexrelid
@@ -342,6 +349,8 @@ WITH RECURSIVE root AS (
         UNION ALL SELECT t.typbasetype WHERE t.typtype = 'd'
         UNION ALL SELECT f.atttypid FROM pg_catalog.pg_attribute f
                   WHERE t.typtype = 'c' AND f.attrelid = t.typrelid AND f.attnum > 0
+        UNION ALL SELECT r.rngsubtype FROM pg_catalog.pg_range r
+                  WHERE t.typtype IN ('r', 'm') AND (r.rngtypid = t.oid OR r.rngmultitypid = t.oid)
     ) part
 ), constrained(oid) AS (
     SELECT k.oid FROM root JOIN pg_catalog.pg_constraint k ON k.conrelid = root.oid

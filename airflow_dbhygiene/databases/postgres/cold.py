@@ -189,25 +189,29 @@ class PostgresColdTables:
     @staticmethod
     def write_text(session: PostgresSession, texts: TableName, name: str, text: str) -> None:
         """Keep a text under a name, in place of any other."""
-        statement = "INSERT INTO {} AS kept (name, text) VALUES (%s, %s) ON CONFLICT (name) DO UPDATE SET text = %s"
-        session.execute(sql.SQL(statement).format(table_sql(texts)), (name, text, text))
+        # Literals: where values are bound, a percent sign in the table's name would be taken for a place of one.
+        statement = (
+            "INSERT INTO {} AS kept (name, text) VALUES ({}, {text}) ON CONFLICT (name) DO UPDATE SET text = {text}"
+        )
+        session.execute(sql.SQL(statement).format(table_sql(texts), sql.Literal(name), text=sql.Literal(text)))
 
     @staticmethod
     def read_text(session: PostgresSession, texts: TableName, name: str) -> str | None:
         """Read it back."""
-        rows = session.execute(sql.SQL("SELECT text FROM {} WHERE name = %s").format(table_sql(texts)), (name,))
+        statement = sql.SQL("SELECT text FROM {} WHERE name = {}").format(table_sql(texts), sql.Literal(name))
+        rows = session.execute(statement)
         return str(rows[0][0]) if rows else None
 
     @staticmethod
     def texts(session: PostgresSession, texts: TableName) -> list[str]:
         """Name all texts that end with .json."""
-        statement = sql.SQL("SELECT name FROM {} WHERE name LIKE '%%.json' ORDER BY name").format(table_sql(texts))
-        return [str(row[0]) for row in session.execute(statement, {})]
+        statement = sql.SQL("SELECT name FROM {} WHERE name LIKE '%.json' ORDER BY name").format(table_sql(texts))
+        return [str(row[0]) for row in session.execute(statement)]
 
     @staticmethod
     def remove_text(session: PostgresSession, texts: TableName, name: str) -> None:
         """Forget it."""
-        session.execute(sql.SQL("DELETE FROM {} WHERE name = %s").format(table_sql(texts)), (name,))
+        session.execute(sql.SQL("DELETE FROM {} WHERE name = {}").format(table_sql(texts), sql.Literal(name)))
 
 
 def _with_own(batch: pa.RecordBatch, number: int, place: int, moment: str, origin: Origin) -> pa.RecordBatch:

@@ -10,6 +10,7 @@ from psycopg import sql
 from airflow_dbhygiene.databases import cold
 from airflow_dbhygiene.databases.postgres import cold_look
 from airflow_dbhygiene.databases.postgres.condition import table_sql
+from airflow_dbhygiene.databases.postgres.rows import fence
 
 if TYPE_CHECKING:
     from airflow_dbhygiene.databases.cold import Copied
@@ -101,10 +102,11 @@ def _compared(session: PostgresSession, selection: Selection, copied: Copied, jo
     not compare versions; of very few the planner would let one process count what the others find.
     """
     statement = sql.SQL(
-        "SELECT count(*) FILTER (WHERE hot.xmin = copied.{version}), count(*) FILTER"
-        " (WHERE hot.xmin = copied.{version} AND ROW({hots})::record *= ROW({copies})::record)"
-        " FROM {cold} AS copied JOIN {hot} AS hot ON {joined} WHERE {lies}"
+        "SELECT count(*) FILTER (WHERE unchanged), count(*) FILTER (WHERE unchanged AND same)"
+        " FROM (SELECT hot.xmin = copied.{version} AS unchanged, ROW({hots})::record *= ROW({copies})::record AS same"
+        " FROM {cold} AS copied JOIN {hot} AS hot ON {joined} WHERE {lies}{fence}) AS compared"
     ).format(
+        fence=fence(selection),
         hots=_owned("hot", selection),
         copies=_owned("copied", selection),
         cold=table_sql(copied.table),

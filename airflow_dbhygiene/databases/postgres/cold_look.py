@@ -35,6 +35,10 @@ SELECT c.oid, c.relkind::text, c.relispartition, c.relhassubclass,
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %s AND c.relname = %s
 """
+_UNLOGGED: Final[LiteralString] = """
+SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %s AND c.relname = %s AND c.relpersistence = 'u'
+"""
 _COLUMNS: Final[LiteralString] = """
 SELECT a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod)
 FROM pg_catalog.pg_attribute a WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
@@ -44,7 +48,12 @@ FROM pg_catalog.pg_attribute a WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.
 def look(session: PostgresSession, selection: Selection, table: TableName) -> Outlook:
     """See whether the table can hold the rows, and what has to be done before."""
     with session.transaction(search_path="pg_catalog"):
-        refusals = [*_schema_refusals(session, table), *_unknown_types(session, selection), *_own_names(selection)]
+        refusals = [
+            *_schema_refusals(session, table),
+            *_unlogged(session, table),
+            *_unknown_types(session, selection),
+            *_own_names(selection),
+        ]
         if refusals:
             return Outlook(tuple(refusals))
         rows = session.execute(_TABLE, (table.schema, table.table))
@@ -78,6 +87,13 @@ def _schema_refusals(session: PostgresSession, table: TableName) -> Iterator[str
         yield f"its schema does not exist: CREATE SCHEMA {schema} AUTHORIZATION {role};"
     elif not rows[0][0]:
         yield f"role {role} may not use its schema: GRANT USAGE, CREATE ON SCHEMA {schema} TO {role};"
+
+
+def _unlogged(session: PostgresSession, table: TableName) -> Iterator[str]:
+    for name in (table, TableName(table.schema, cold.TEXTS)):
+        if session.execute(_UNLOGGED, (name.schema, name.table)):
+            quoted = session.render(sql.Identifier(name.schema, name.table))
+            yield f"{name} is unlogged, so that a crash of the server empties it: ALTER TABLE {quoted} SET LOGGED;"
 
 
 def _may_create(session: PostgresSession, table: TableName) -> Iterator[str]:

@@ -33,7 +33,12 @@ _FIXED: Final = {
 }
 """The server's function that sends a value, and its bytes."""
 
-_VARYING: Final = {"bytea": "byteasend", "character": "bpcharsend", "character varying": "varcharsend"}
+_VARYING: Final = {
+    "bytea": "byteasend",
+    "character": "bpcharsend",
+    "bpchar": "bpcharsend",
+    "character varying": "varcharsend",
+}
 _VERSION_BYTES: Final = 4
 _DAYS_TO_2000: Final = 10_957
 _MICROSECONDS_TO_2000: Final = 946_684_800_000_000

@@ -84,10 +84,13 @@ def _returning(selection: Selection, rows: pa.Table, held: str | None) -> sql.Co
 def _parts(selection: Selection, held: str | None) -> dict[str, sql.Composable]:
     table = sql.Identifier(selection.table.schema, selection.table.table)
     joined = [
-        sql.SQL("{table}.{name} = _dbhygiene_archived.{alias}").format(
-            table=table, name=sql.Identifier(name), alias=sql.Identifier(f"_dbhygiene_key_{i}")
+        sql.SQL("{table}.{name} = _dbhygiene_archived.{alias}::{type}").format(
+            table=table,
+            name=sql.Identifier(column.name),
+            alias=sql.Identifier(f"_dbhygiene_key_{i}"),
+            type=sql.SQL(column.type),
         )
-        for i, name in enumerate(selection.key)
+        for i, column in enumerate(pairs.key_columns(selection))
     ]
     return {
         "table": table,
@@ -121,7 +124,7 @@ def _archived(selection: Selection, rows: pa.Table, ordinals: Sequence[int]) -> 
     names = ["_dbhygiene_ordinal", "_dbhygiene_version"]
     for i, column in enumerate(pairs.key_columns(selection)):
         texts = [text_of(value) for value in rows.column(column.name)]
-        arrays.append(sql.SQL("{}::text[]::{}[]").format(sql.Literal(texts), sql.SQL(column.type)))
+        arrays.append(sql.SQL("{}::text[]").format(sql.Literal(texts)))  # an array of arrays would be taken for one
         names.append(f"_dbhygiene_key_{i}")
     return sql.SQL("unnest({}) AS _dbhygiene_archived({})").format(
         sql.SQL(", ").join(arrays), sql.SQL(", ").join(map(sql.Identifier, names))

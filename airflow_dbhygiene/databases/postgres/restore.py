@@ -8,11 +8,13 @@ from psycopg import sql
 from psycopg.errors import ExclusionViolation, UniqueViolation
 
 from airflow_dbhygiene.databases.postgres.condition import checked
-from airflow_dbhygiene.databases.postgres.rows import CHECK, check_table, load
+from airflow_dbhygiene.databases.postgres.rows import CHECK, check_table, fence, load
 from airflow_dbhygiene.databases.protocol import Restored
 from airflow_dbhygiene.errors import NotFound, RowsLocked, SchemaChanged
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pyarrow as pa
 
     from airflow_dbhygiene.databases.postgres.session import PostgresSession
@@ -26,6 +28,18 @@ JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %s AND c.relname = %s AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attnum
+"""
+
+# ON CONFLICT refuses a table with any that is deferrable.
+_UNIQUE = """
+SELECT ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
+             WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey[0:i.indnkeyatts - 1]) ORDER BY a.attnum)
+FROM pg_catalog.pg_index i
+JOIN pg_catalog.pg_class c ON c.oid = i.indrelid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %(schema)s AND c.relname = %(table)s AND i.indisunique AND i.indexprs IS NULL AND i.indpred IS NULL
+  AND EXISTS (SELECT FROM pg_catalog.pg_index d WHERE d.indrelid = c.oid AND d.indisready AND NOT d.indimmediate)
+ORDER BY i.indexrelid
 """
 
 
@@ -47,7 +61,7 @@ def restore_rows(
         condition = checked(session, where, "where")
         session.execute(_sql("DELETE FROM {check} WHERE ({where}) IS NOT TRUE", where=condition))
     wanted = int(session.execute(_sql("SELECT count(*) FROM {check}"))[0][0])
-    inserted, equal = session.execute(_insert(selection, target, columns))[0]
+    inserted, equal = session.execute(_insert(selection, target, columns, _free(session, selection, target)))[0]
     if inserted != equal:
         message = (
             f"{inserted - equal} of {inserted} rows came back changed into {target}: does it have INSERT triggers, or "
@@ -72,14 +86,36 @@ def _insertable(session: PostgresSession, selection: Selection, target: TableNam
     return [name for name in names if not found[name]]
 
 
-def _insert(selection: Selection, target: TableName, columns: list[str]) -> sql.Composed:
+def _free(session: PostgresSession, selection: Selection, target: TableName) -> sql.Composable:
+    """Say which rows to insert: those against which nothing stands."""
+    found = session.execute(_UNIQUE, {"schema": target.schema, "table": target.table})
+    known = {column.name for column in selection.columns}
+    unique = [names for (names,) in found if known.issuperset(names)]
+    if not found:
+        return sql.SQL("ON CONFLICT DO NOTHING")
+    session.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    free: list[sql.Composable] = [
+        _sql(
+            "NOT EXISTS (SELECT 1 FROM {target} AS hot WHERE {equal})",
+            target=sql.Identifier(target.schema, target.table),
+            equal=_equal("hot", names),
+        )
+        for names in unique
+    ]
+    return sql.SQL("WHERE {}").format(sql.SQL(" AND ").join(free or [sql.SQL("true")]))
+
+
+def _insert(selection: Selection, target: TableName, columns: list[str], free: sql.Composable) -> sql.Composed:
     """Insert what is free, and count how many of the inserted rows are the archived ones, image for image."""
     return _sql(
         "WITH _dbhygiene_inserted AS ("
-        "INSERT INTO {target} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM {check}"
-        " ON CONFLICT DO NOTHING RETURNING {all})"
-        " SELECT count(*), count(*) FILTER (WHERE ROW({inserted})::record *= ROW({archived})::record)"
-        " FROM _dbhygiene_inserted AS inserted LEFT JOIN {check} AS archived ON {keys}",
+        "INSERT INTO {target} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM {check} AS archived"
+        " {free} RETURNING {all})"
+        " SELECT count(*), count(*) FILTER (WHERE same) FROM ("
+        "SELECT ROW({inserted})::record *= ROW({archived})::record AS same"
+        " FROM _dbhygiene_inserted AS inserted LEFT JOIN {check} AS archived ON {keys}{fence}) AS compared",
+        free=free,
+        fence=fence(selection),
         target=sql.Identifier(target.schema, target.table),
         columns=sql.SQL(", ").join(map(sql.Identifier, columns)),
         all=sql.SQL(", ").join(sql.Identifier(column.name) for column in selection.columns),
@@ -100,13 +136,15 @@ def _refuse_swallowed(session: PostgresSession, selection: Selection, target: Ta
         target=table,
         keys=_keys(selection, "hot"),
     )
-    again = _sql(
-        "INSERT INTO {target} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM {check} WHERE ctid = %s::tid",
-        target=table,
-        columns=sql.SQL(", ").join(map(sql.Identifier, columns)),
-    )
     for (place,) in session.execute(absent):
-        if not _collides(session, again, place):
+        again = _sql(
+            "INSERT INTO {target} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM {check}"
+            " WHERE ctid = {place}::tid",
+            target=table,
+            columns=sql.SQL(", ").join(map(sql.Identifier, columns)),
+            place=sql.Literal(place),
+        )
+        if not _collides(session, again):
             message = (
                 f"rows did not come back into {target} though their keys are free: does it have INSERT triggers, or "
                 f"rules, that leave rows out or change their keys?"
@@ -114,14 +152,14 @@ def _refuse_swallowed(session: PostgresSession, selection: Selection, target: Ta
             raise SchemaChanged(message)
 
 
-def _collides(session: PostgresSession, insert: sql.Composed, place: str) -> bool:
+def _collides(session: PostgresSession, insert: sql.Composed) -> bool:
     """Tell whether another unique value, or an exclusion, stands against a row.
 
     :raises RowsLocked: when nothing stands against it any more
     """
     try:
         with session.connection.transaction():
-            inserted = session.connection.execute(insert, (place,)).rowcount
+            inserted = session.connection.execute(insert).rowcount
     except (UniqueViolation, ExclusionViolation):
         return True
     if inserted:
@@ -130,9 +168,12 @@ def _collides(session: PostgresSession, insert: sql.Composed, place: str) -> boo
 
 
 def _keys(selection: Selection, hot: str) -> sql.Composed:
+    return _equal(hot, selection.key)
+
+
+def _equal(hot: str, names: Sequence[str]) -> sql.Composed:
     return sql.SQL(" AND ").join(
-        sql.SQL("{0} = {1}").format(sql.Identifier(hot, name), sql.Identifier("archived", name))
-        for name in selection.key
+        sql.SQL("{0} = {1}").format(sql.Identifier(hot, name), sql.Identifier("archived", name)) for name in names
     )
 
 

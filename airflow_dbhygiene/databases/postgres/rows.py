@@ -39,6 +39,8 @@ _NATIVE: dict[str, pa.DataType] = {
 _BATCH_BYTES = 4 * 2**20
 """Of the server's answer, which becomes one batch: small, so that reading and writing go on side by side."""
 _CSV_ROWS = 10_000
+_MOST_JOINED_COLUMNS = 1_600
+"""The server's limit is 1,664; versions, and a cold table's own columns, are joined too."""
 
 CHECK = "_dbhygiene_check"
 """The temporary table beside which archived rows are compared."""
@@ -256,6 +258,11 @@ def _hex(values: Any) -> Any:
     return pa.array([None if value is None else "\\x" + value.hex() for value in values.to_pylist()], pa.string())
 
 
+def fence(selection: Selection) -> sql.SQL:
+    """Have the server compare rows where it joins them, if both together have more columns than it carries further."""
+    return sql.SQL(" OFFSET 0" if 2 * len(selection.columns) > _MOST_JOINED_COLUMNS else "")
+
+
 def _comparison(selection: Selection) -> sql.Composed:
     """Compare record images: ``=`` would call 1.0 and 1.00 equal, ``*=`` does not."""
     hot = sql.Identifier(selection.table.schema, selection.table.table)
@@ -264,10 +271,12 @@ def _comparison(selection: Selection) -> sql.Composed:
         return sql.SQL(", ").join(sql.Identifier(alias, column.name) for column in selection.columns)
 
     return sql.SQL(
-        "SELECT count(*), count(*) FILTER (WHERE ROW({hot_row})::record *= ROW({archived_row})::record)"
+        "SELECT count(*), count(*) FILTER (WHERE same)"
+        " FROM (SELECT ROW({hot_row})::record *= ROW({archived_row})::record AS same"
         " FROM pg_temp.{check} AS archived JOIN {hot} AS hot ON {keys}"
-        " WHERE hot.xmin::text::bigint = archived.{version}"
+        " WHERE hot.xmin::text::bigint = archived.{version}{fence}) AS compared"
     ).format(
+        fence=fence(selection),
         hot_row=row("hot"),
         archived_row=row("archived"),
         check=sql.Identifier(CHECK),

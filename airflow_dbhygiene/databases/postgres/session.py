@@ -274,6 +274,8 @@ class Connections:
             conninfo = psycopg.conninfo.make_conninfo(**parameters, password=known.info.password)
             version = known.info.server_version
         with translated(), adbc.connect(conninfo) as connection, connection.cursor() as cursor:
+            # A serializable reader, of a role's default, would make serializable transactions of the application fail.
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
             cursor.execute(settings_query({**SETTINGS, **READING}, version).as_string())
             pid = _one(cursor, "SELECT pg_backend_pid()")
             with self._lock:

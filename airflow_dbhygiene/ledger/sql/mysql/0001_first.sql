@@ -17,7 +17,7 @@ CREATE TABLE IF NOT EXISTS dbhygiene.run (
     certificate_sha256 char(64),
     restored_at       datetime(6),                 -- when rows of it were last put back
     KEY run_by_policy (policy, planned_at)
-) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
 CREATE TABLE IF NOT EXISTS dbhygiene.chunk (
     run_id            varchar(200) NOT NULL,
@@ -44,7 +44,7 @@ CREATE TABLE IF NOT EXISTS dbhygiene.chunk (
     PRIMARY KEY (run_id, chunk),
     FOREIGN KEY (run_id) REFERENCES dbhygiene.run (run_id),
     CHECK (state <> 'purged' OR archived_rows = purged + drifted + held + vanished)
-) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
 CREATE TABLE IF NOT EXISTS dbhygiene.object (
     run_id            varchar(200) NOT NULL,
@@ -61,7 +61,7 @@ CREATE TABLE IF NOT EXISTS dbhygiene.object (
     changed_at        datetime(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
     PRIMARY KEY (run_id, chunk, nonce, part),
     FOREIGN KEY (run_id, chunk) REFERENCES dbhygiene.chunk (run_id, chunk)
-) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
 CREATE TABLE IF NOT EXISTS dbhygiene.batch (
     run_id            varchar(200) NOT NULL,
@@ -79,7 +79,7 @@ CREATE TABLE IF NOT EXISTS dbhygiene.batch (
     committed_at      datetime(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
     PRIMARY KEY (run_id, chunk, batch),
     FOREIGN KEY (run_id, chunk) REFERENCES dbhygiene.chunk (run_id, chunk)
-) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
 -- Of archived rows that were not purged.
 CREATE TABLE IF NOT EXISTS dbhygiene.outcome (
@@ -91,7 +91,7 @@ CREATE TABLE IF NOT EXISTS dbhygiene.outcome (
     noted_at          datetime(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
     PRIMARY KEY (run_id, chunk, ordinal),
     FOREIGN KEY (run_id, chunk) REFERENCES dbhygiene.chunk (run_id, chunk)
-) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
 -- Batches of archived rows that were put back.
 CREATE TABLE IF NOT EXISTS dbhygiene.restore (
@@ -106,7 +106,7 @@ CREATE TABLE IF NOT EXISTS dbhygiene.restore (
     committed_at      datetime(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
     PRIMARY KEY (restore_id, chunk, first_ordinal),
     FOREIGN KEY (run_id, chunk) REFERENCES dbhygiene.chunk (run_id, chunk)
-) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
 -- Legal holds: rows that nothing may delete.
 CREATE TABLE IF NOT EXISTS dbhygiene.hold (
@@ -120,18 +120,18 @@ CREATE TABLE IF NOT EXISTS dbhygiene.hold (
     released_by       text,
     released_at       datetime(6),
     KEY hold_by_table (table_name)
-) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
 CREATE TABLE IF NOT EXISTS dbhygiene.pause (
     scope             varchar(400) NOT NULL PRIMARY KEY,  -- 'all', 'table:shop.flights' or 'policy:flights'
     reason            text NOT NULL,
     placed_by         text NOT NULL,
     placed_at         datetime(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6)
-) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
 -- The lock between batches, which share it, and the placing of holds: its one row is never changed.
 CREATE TABLE IF NOT EXISTS dbhygiene.gate (
     gate              int NOT NULL PRIMARY KEY
-) ENGINE=InnoDB;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC;
 
 INSERT IGNORE INTO dbhygiene.gate (gate) VALUES (1);

@@ -10,4 +10,4 @@ CREATE TABLE IF NOT EXISTS dbhygiene.certificate (
     written_at        datetime(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
     PRIMARY KEY (policy, number),
     FOREIGN KEY (run_id) REFERENCES dbhygiene.run (run_id)
-) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;

@@ -4,4 +4,4 @@ CREATE TABLE IF NOT EXISTS dbhygiene.reclaim (
     done              longtext NOT NULL,           -- JSON: the action, and the table's figures before and after
     done_at           datetime(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
     FOREIGN KEY (run_id) REFERENCES dbhygiene.run (run_id)
-) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;

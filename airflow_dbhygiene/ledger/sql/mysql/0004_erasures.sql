@@ -13,4 +13,4 @@ CREATE TABLE IF NOT EXISTS dbhygiene.erasure (
     erased_at         datetime(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
     PRIMARY KEY (run_id, name, number),
     FOREIGN KEY (run_id) REFERENCES dbhygiene.run (run_id)
-) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;

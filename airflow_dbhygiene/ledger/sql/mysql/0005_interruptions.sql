@@ -8,4 +8,4 @@ CREATE TABLE IF NOT EXISTS dbhygiene.interruption (
     seconds           double NOT NULL,             -- that nothing was deleted; 0 where only the next batch was smaller
     reason            text NOT NULL,
     FOREIGN KEY (run_id, chunk) REFERENCES dbhygiene.chunk (run_id, chunk)
-) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;

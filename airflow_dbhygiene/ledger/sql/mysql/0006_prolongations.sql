@@ -8,4 +8,4 @@ CREATE TABLE IF NOT EXISTS dbhygiene.prolongation (
     reason            text NOT NULL,
     until_before      datetime(6) NOT NULL,
     KEY prolongation_by_hold (hold_id)             -- a foreign key would wait for all who read holds
-) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
