@@ -47,7 +47,8 @@ class ReclaimOperator(RunOperator):
 class ReportOperator(RunOperator):
     """Write the certificate, tell the figures, and emit an asset event that carries them.
 
-    Returns the certificate, or ``{"state": "not planned"}`` when no run was: then there is no event.
+    Returns the certificate, or ``{"state": "not planned"}`` when no run was planned: then there is no event.
+    The Rendered Templates tab shows the certificate without its list of chunks.
 
     :param conn_id: Airflow connection of the database
     :param run: the run's id; empty when nothing was planned
@@ -77,9 +78,10 @@ class ReportOperator(RunOperator):
             return {"policy": self._policy_name, "state": "not planned"}
         before = told_before(site, self.run_id())
         certificate = report(site, self.run_id(), given(context["dag_run"].triggering_user_name))
-        self.report, self.certificate = describe(certificate), _shown(certificate)
+        without_chunks = {name: value for name, value in certificate.items() if name != "chunk_list"}
+        self.report, self.certificate = describe(certificate), readable(without_chunks)
         self.log.info("report:\n%s", self.report)
-        figures = {name: value for name, value in certificate.items() if name not in ("chunk_list", "predicate")}
+        figures = {name: value for name, value in without_chunks.items() if name != "predicate"}
         context["outlet_events"][self._asset].extra = figures
         _count(certificate, before)
         return certificate
@@ -88,16 +90,6 @@ class ReportOperator(RunOperator):
 def policy_asset(policy: Policy) -> Asset:
     """Give the asset whose events tell of a policy's finished runs."""
     return Asset(name=f"hygiene/{policy.name}", uri=f"x-dbhygiene://{policy.conn_id}/{policy.name}", group="hygiene")
-
-
-def _shown(certificate: dict[str, Any]) -> str:
-    """Write a certificate as a rendered field, of which Airflow shows so much and no more: figures before lists."""
-    shown, most = dict(certificate), 4_096
-    for name in ("chunk_list", "interruptions", "predicate"):
-        if len(text := readable(shown)) <= most:
-            return text
-        shown[name] = "too long to be shown here: it is in the XCom return_value"
-    return readable(shown)
 
 
 def _count(certificate: dict[str, Any], before: dict[str, Any]) -> None:

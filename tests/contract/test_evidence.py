@@ -6,6 +6,7 @@ import hashlib
 import json
 import platform
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -223,15 +224,19 @@ def test_the_last_certificate_needs_a_witness(events_job: Job) -> None:
     )
 
 
-def test_an_address_above_several_policies_verifies_them_all(events_job: Job) -> None:
+def test_an_address_above_several_policies_verifies_them_all(
+    events_job: Job, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """Each archives to a folder of its own; what is missing is named, what was erased is no fault."""
     three_runs(events_job)
     assert erase(events_job.site, ErasureWish("events", (("5",),), "request 17", "dpo")) == Erased(1)
-    above = ParquetStore(fsspec.filesystem("file"), str(events_job.folder.parent), url="file:///all")
+    cold = tmp_path_factory.mktemp("cold")
+    shutil.copytree(events_job.folder, cold / "events")
+    above = ParquetStore(fsspec.filesystem("file"), str(cold), url="file:///all")
     found = verify_store(above)
     assert (found.runs, found.rows, found.rows_erased, found.findings) == (3, STALE_EVENTS - 1, 1, [])
-    next(path for path in events_job.folder.rglob("*.parquet") if "erased" not in path.name).unlink()
-    _assert_found(verify_store(above), rf"{events_job.folder.name}/.*\.parquet is missing")
+    next(path for path in cold.rglob("*.parquet") if "erased" not in path.name).unlink()
+    _assert_found(verify_store(above), r"events/.*\.parquet is missing")
 
 
 def test_where_nothing_is_nothing_is_verified(events_job: Job) -> None:

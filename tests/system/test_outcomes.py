@@ -38,8 +38,7 @@ def test_nothing_stale_is_green_and_the_report_says_so(lab: Lab, runs: dict[str,
     assert lab.finish(dag, run).state == "success"
     skipped = {"sense": "skipped", "plan": "skipped", **NO_CHUNK, "reclaim": "skipped"}
     assert lab.states(dag, run) == {**skipped, "report": "success", "finished": "success"}
-    told = {"policy": "nothing_stale", "state": "not planned"}
-    assert lab.client.xcom(dag, run, "report") == told
+    assert lab.client.xcom(dag, run, "report") == {"policy": "nothing_stale", "state": "not planned"}
     assert lab.client.asset_events(dag, run) == []
     assert "too little clutter: stale_rows 0" in lab.client.log(dag, run, "sense")
 
