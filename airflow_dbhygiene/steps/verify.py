@@ -53,7 +53,9 @@ def verify(site: Site, run_id: str, number: int) -> int:
             compared = _verify_objects(site, session, run, chunk)
             check_schema(site, session, run)
             _protect_objects(site, session, run, chunk)
-        Ledger(session).move(chunk, VERIFIED, compared_rows=compared, verify_seconds=time.monotonic() - started)
+        seconds = time.monotonic() - started
+        if not Ledger(session).move(chunk, VERIFIED, compared_rows=compared, verify_seconds=seconds):
+            refuse_abandoned(session, run_id)  # else a twin was first
     return compared
 
 
