@@ -53,8 +53,11 @@ def verify(site: Site, run_id: str, number: int) -> int:
             compared = _verify_objects(site, session, run, chunk)
             check_schema(site, session, run)
             _protect_objects(site, session, run, chunk)
+        seconds = time.monotonic() - started
         with session.transaction(durable=True):
-            Ledger(session).move(chunk, VERIFIED, compared_rows=compared, verify_seconds=time.monotonic() - started)
+            moved = Ledger(session).move(chunk, VERIFIED, compared_rows=compared, verify_seconds=seconds)
+        if not moved:
+            refuse_abandoned(session, run_id)  # else a twin was first
     return compared
 
 

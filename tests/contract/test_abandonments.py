@@ -325,6 +325,17 @@ def test_objects_that_were_removed_are_no_damage(events_job: Job, monkeypatch: p
         verified(job, second)
 
 
+def test_a_verify_that_comes_too_late_says_so(events_job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All objects were sound, and the run is given up before the chunk is called verified."""
+    job = events_job
+    (ticket, *_) = job.start(policy(job))
+    archive(job.site, ticket.run, ticket.chunk)
+    monkeypatch.setattr(verifying, "_protect_objects", lambda *_: give_up(job, ticket.run))
+    with pytest.raises(IllegalMove, match=GIVEN_UP):
+        verify(job.site, ticket.run, ticket.chunk)
+    assert (states(job), files(job)) == (["planned"] * 3, set())
+
+
 def test_a_store_that_is_down_keeps_no_run_from_being_given_up(events_job: Job) -> None:
     """The ledger knows it first; what is left to remove goes with the next try, or with an erasure."""
     job = events_job
@@ -338,6 +349,7 @@ def test_a_store_that_is_down_keeps_no_run_from_being_given_up(events_job: Job) 
         patch.setattr("airflow_dbhygiene.stores.parquet.ParquetStore.discard", unreachable)
         give_up(job, tickets[0].run)
     assert len(files(job)) == 3
+    assert job.one("SELECT state FROM dbhygiene.run") == "failed"
     assert_that_it_never_goes_on(job, tickets, policy(job))
     assert erase(job.site, ErasureWish("events", (("5",),), "request 17", "dpo")) == Erased(0, (("5",),))
     assert files(job) == set()
