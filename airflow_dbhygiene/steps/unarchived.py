@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 _FUTILE_PASSES: Final = 5
 _MOST_PASSES: Final = 100
-"""Where the application adds stale rows all the time, a pass may find some to delete for ever."""
+_MOST_TIMES: Final = 2
+"""Where the application adds stale rows faster than they are deleted, neither passes nor a pass would ever end."""
 
 
 def purge_unarchived(work: Work) -> Chunk:
@@ -44,7 +45,7 @@ def purge_unarchived(work: Work) -> Chunk:
 
 
 def _purged_in_passes(work: Work, scout: Scout) -> bool:
-    """Go through the chunk until no locked row was skipped; tell whether that came about."""
+    """Go through the chunk until no locked row was skipped, or enough is deleted; tell whether that came about."""
     span, futile = work.chunk.span, 0
     for _ in range(_MOST_PASSES):
         before = work.chunk.purged
@@ -64,6 +65,8 @@ def _pass(work: Work, scout: Scout, span: Span) -> Span | None:
     doubtful: Span | None = None
     here: Span | None = span
     while here is not None and work.chunk.state != PURGED:  # by a twin
+        if _is_enough(work):
+            return None
         work.wait()
         started = time.monotonic()
         after, rows = scout.place(here, work.batch_rows)
@@ -77,6 +80,14 @@ def _pass(work: Work, scout: Scout, span: Span) -> Span | None:
             doubtful = replace(doubtful or piece, upper=piece.upper)
         here = rest
     return doubtful
+
+
+def _is_enough(work: Work) -> bool:
+    """Leave to the next run what has become stale since the plan, beyond as many rows again as were planned."""
+    enough = work.chunk.purged >= _MOST_TIMES * work.chunk.planned_rows + work.batch_rows
+    if enough:
+        work.site.tell(f"{work.chunk.label}: rows become stale faster than planned. The next run takes the rest.")
+    return enough
 
 
 def _deleted(work: Work, piece: Span, rows: int) -> tuple[Discarded, bool]:

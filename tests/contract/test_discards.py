@@ -19,7 +19,7 @@ from airflow_dbhygiene.steps.purge import purge
 from airflow_dbhygiene.steps.report import describe, report
 from airflow_dbhygiene.steps.restore import Wish, restore
 from airflow_dbhygiene.steps.verify import verify
-from tests.job import STALE_EVENTS, Job
+from tests.job import AS_OF, STALE_EVENTS, Job, window_of
 from tests.mysql_job import MySqlJob
 
 if TYPE_CHECKING:
@@ -135,6 +135,30 @@ def test_rows_that_become_stale_meanwhile_are_no_locked_rows(events_job: Job) ->
     finally:
         ended.set()
         busy.join()
+
+
+def test_a_purge_that_stale_rows_outrun_ends(events_job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The application adds more of them, ahead of each batch, than it deletes: the next run takes the rest."""
+    tickets = events_job.start(policy(events_job, guard={"max_fraction": 1, "min_chunk_rows": 10_000}))
+    kind, numbers = type(events_job.site.database), itertools.count(20_000)
+    hop = kind.hop
+
+    def hop_and_add(*arguments: Any) -> Any:
+        found = hop(*arguments)
+        values = ", ".join(f"({next(numbers)}, '2023-05-05 23:30:00', 'late')" for _ in range(300))
+        events_job.execute(f"INSERT INTO events VALUES {values}")
+        return found
+
+    monkeypatch.setattr(kind, "hop", staticmethod(hop_and_add))
+    done = purge(events_job.site, tickets[0].run, 1)
+    assert 2 * STALE_EVENTS <= done.purged <= 2 * STALE_EVENTS + 600
+    assert "The next run takes the rest." in events_job.told[-2] + events_job.told[-1]
+    monkeypatch.undo()
+    report(events_job.site, tickets[0].run)
+    left = "SELECT count(*) FROM events WHERE note = 'late'"
+    assert events_job.one(left) > 0
+    events_job.run(policy(events_job), window_of(policy(events_job), AS_OF.add(minutes=1)))
+    assert events_job.one(left) == 0
 
 
 def test_twins_count_each_row_once(events_job: Job) -> None:
