@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _FUTILE_PASSES: Final = 5
 _MOST_PASSES: Final = 100
-_MOST_TIMES: Final = 2
+_MOST_TIMES: Final = 10
 """Where the application adds stale rows faster than they are deleted, neither passes nor a pass would ever end."""
 
 
@@ -83,7 +83,7 @@ def _pass(work: Work, scout: Scout, span: Span) -> Span | None:
 
 
 def _is_enough(work: Work) -> bool:
-    """Leave to the next run what has become stale since the plan, beyond as many rows again as were planned."""
+    """Leave to the next run what has become stale since the plan, beyond a multiple of what was planned."""
     enough = work.chunk.purged >= _MOST_TIMES * work.chunk.planned_rows + work.batch_rows
     if enough:
         work.site.tell(f"{work.chunk.label}: rows become stale faster than planned. The next run takes the rest.")
