@@ -91,11 +91,11 @@ def verify_store(store: Store, certificate_sha256: str | None = None) -> Verifie
     """
     found = Verified()
     texts = {name: store.read_text(name) or b"" for name in store.texts()}
-    if not texts:
-        found.findings.append(Finding("", store.url, "no certificate is here: is this where the policy archives to?"))
     digests = {hashlib.sha256(text).hexdigest() for text in texts.values()}
     if certificate_sha256 and certificate_sha256 not in digests:
         found.findings.append(Finding("", store.url, f"no certificate here has the SHA-256 {certificate_sha256}"))
+    elif not texts:
+        found.findings.append(Finding("", store.url, "no certificate is here: is this where the policy archives to?"))
     latest: dict[str, tuple[str, dict[str, Any]]] = {}
     for name, text in texts.items():
         said = _json(text)

@@ -311,7 +311,7 @@ def test_the_archive_is_verified_by_itself(stage: Stage) -> None:
     for found in (verify_store(store), verify_archive(stage.job.site, policy="events")):
         assert ["digest differs" in finding.fault for finding in found.findings] == [True, True]
     stage.execute(f"DELETE FROM {stage.schema}.dbhygiene_archive WHERE name LIKE '%certificate.json'")
-    assert verify_store(store, certificate["certificate_sha256"]).findings[0].fault.startswith("no certificate is here")
+    assert verify_store(store, certificate["certificate_sha256"]).findings[0].fault.startswith("no certificate here")
 
 
 def _by_address(stage: Stage) -> Any:

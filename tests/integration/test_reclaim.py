@@ -55,7 +55,8 @@ def test_other_warnings_are_told_and_do_no_harm(job: Job, reclaiming: str) -> No
 def test_a_run_that_an_older_version_planned_is_reclaimed_and_reported(job: Job) -> None:
     """The ledger then lacks the table that this step writes to; workers are upgraded while runs are under way."""
     tickets = job.start(job.policy(reclaim="vacuum"))
-    job.execute("DROP TABLE dbhygiene.reclaim, dbhygiene.erasure, dbhygiene.interruption, dbhygiene.prolongation")
+    later = ("reclaim", "erasure", "interruption", "prolongation", "abandonment")
+    job.execute(f"DROP TABLE {', '.join(f'dbhygiene.{table}' for table in later)}")
     job.execute("DELETE FROM dbhygiene.migration WHERE version > 2")
     for ticket in tickets:
         for step in (archive, verify, purge):
