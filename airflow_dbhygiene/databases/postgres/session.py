@@ -271,7 +271,7 @@ class Connections:
     @contextmanager
     def reader(self) -> Iterator[dbapi.Connection]:
         """Open a read-only connection that gives Arrow data."""
-        import adbc_driver_postgresql.dbapi as adbc  # noqa: PLC0415 - it loads pandas, where that is installed; few steps need it
+        import adbc_driver_postgresql.dbapi as adbc  # noqa: PLC0415 - it loads pandas; few steps need it
 
         refuse_if(self._stopped)
         with translated(), self._connect() as known:
