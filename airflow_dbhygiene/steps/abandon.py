@@ -19,7 +19,7 @@ _LOCK_SECONDS: Final = 30.0
 
 
 def abandon(site: Site, run_id: str, reason: str, abandoned_by: str) -> dict[str, Any]:
-    """Give a run up for good: from their next batch on its purges stop, and no step takes it further.
+    """Give a run up for good: its purges stop between two batches, and no step takes it further.
 
     What it has purged stays in its archive. Where it has purged nothing of a chunk, the chunk's objects are removed.
     Killed anywhere it may be called again; of several reasons the first one stays.

@@ -219,17 +219,23 @@ def test_two_who_give_up_at_once_agree(events_job: Job) -> None:
 
 
 @pytest.mark.parametrize("discards", [False, True], ids=["archived", "discarded"])
-def test_a_purge_stops_at_its_next_batch(events_job: Job, *, discards: bool) -> None:
-    """The batch that is under way ends first, with its receipt; no other begins, and the books are right."""
+def test_a_purge_stops_between_two_batches(events_job: Job, *, discards: bool) -> None:
+    """The batch that is under way ends first, with its receipt; none begins afterwards, and the books are right.
+
+    More may end before: PostgreSQL gives a lock to whoever asks first once it is free, not to whoever waited longest.
+    """
     job, everything = events_job, hot(events_job)
-    (ticket, *_) = tickets = job.start(policy(job, **({"archive": Discard(reason="test")} if discards else {})))
+    changes = {"pace": Pace(max_batch_rows=20, target_batch_seconds=60, max_pause_seconds=0.05)}
+    wanted = policy(job, **changes | ({"archive": Discard(reason="test")} if discards else {}))
+    (ticket, *_) = tickets = job.start(wanted)
     if not discards:
         verified(job, *tickets)
     name = "delete_stale" if discards else "delete"
-    given_up, threads = threading.Event(), list[threading.Thread]()
+    given_up, threads, receipts = threading.Event(), list[threading.Thread](), list[int]()
 
     def work() -> None:
         give_up(job, ticket.run)
+        receipts.append(job.one("SELECT count(*) FROM dbhygiene.batch"))
         given_up.set()
 
     def disturb() -> None:
@@ -240,13 +246,14 @@ def test_a_purge_stops_at_its_next_batch(events_job: Job, *, discards: bool) -> 
     with pytest.raises(IllegalMove, match=GIVEN_UP):
         purge(on_call(job.site, name, 2, disturb), ticket.run, ticket.chunk)
     threads[0].join()
-    assert job.one("SELECT count(*) FROM dbhygiene.batch") == 2
+    assert receipts == [job.one("SELECT count(*) FROM dbhygiene.batch")]
+    assert receipts[0] >= 2
     purged = int(job.one("SELECT sum(purged) FROM dbhygiene.batch"))
     assert purged == len(everything - hot(job)) > 0
     certificate = report(job.site, ticket.run)
     assert (certificate["state"], certificate["rows_purged"]) == ("abandoned", purged)
     assert certificate["rows_left"] == (0 if discards else certificate["rows_archived"] - purged)
-    assert_that_it_never_goes_on(job, tickets, policy(job, **({"archive": Discard(reason="test")} if discards else {})))
+    assert_that_it_never_goes_on(job, tickets, wanted)
 
 
 @pytest.mark.parametrize("discards", [False, True], ids=["archived", "discarded"])
