@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import statistics
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,14 +52,16 @@ class AirflowBench(GrowthBench):
         """Purge ten million rows by the steps alone, and by a DAG."""
         self.prepare()
         alone = self.of(20, lambda dsn: our_job({"dsn": dsn}, self.s3, "public.orders", workers=WORKERS))
-        empty, whole = self.of(20, self.dag_runs)
-        steps = alone["seconds"]["total"]
-        compare(
-            "airflow_overhead", [whole - empty], "the steps alone", [steps], rows=alone["rows"], empty_seconds=empty
-        )
+        for name, preload in (("airflow_overhead", True), ("airflow_overhead_plain", False)):
+            empty, whole = self.of(20, partial(self.dag_runs, preload=preload))
+            steps, seconds = [alone["seconds"]["total"]], [whole - empty]
+            compare(name, seconds, "the steps alone", steps, rows=alone["rows"], empty_seconds=empty)
 
-    def dag_runs(self, dsn: str) -> tuple[float, float]:
-        """Give the seconds of an empty DAG run, and of the whole job's."""
+    def dag_runs(self, dsn: str, *, preload: bool) -> tuple[float, float]:
+        """Give the seconds of an empty DAG run, and of the whole job's.
+
+        :param preload: whether tasks are forked with their drivers loaded
+        """
         with tempfile.TemporaryDirectory() as folder:
             dags = Path(folder) / "dags"
             dags.mkdir()
@@ -67,7 +70,7 @@ class AirflowBench(GrowthBench):
             (dags / "orders.py").write_text(ORDERS.format(days=days))
             pools = {"hygiene_bench": WORKERS}
             with AirflowServer.start(
-                Path(folder) / "home", dags, connections=self.connections(dsn), pools=pools
+                Path(folder) / "home", dags, connections=self.connections(dsn), pools=pools, preload=preload
             ) as airflow:
                 empty = [_run(airflow, "empty") for _ in range(ROUNDS)]
                 write({"name": "empty_dag_run", "ours_seconds": statistics.median(empty), "rounds": empty})

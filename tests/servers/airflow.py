@@ -17,7 +17,13 @@ import psutil
 
 from tests.servers import sessions
 from tests.servers.airflow_client import AirflowClient
-from tests.servers.airflow_settings import ConnectionValue, child_environment, write_config, write_passwords
+from tests.servers.airflow_settings import (
+    ConnectionValue,
+    child_environment,
+    write_config,
+    write_local_settings,
+    write_passwords,
+)
 from tests.servers.cache import build_once, cache_folder
 from tests.servers.ports import LOOPBACK, free_port
 from tests.servers.process import spawn
@@ -62,16 +68,20 @@ class AirflowServer:
         env: Mapping[str, str] = NONE,
         parallelism: int = 4,
         database_url: str | None = None,
+        preload: bool = False,
         timeout_seconds: float = 120,
     ) -> Self:
         """Start Airflow with `home` as its folder and return when all four components are healthy.
 
         The metadata database is a SQLite file in `home`, unless a `database_url` names an empty PostgreSQL database.
-        `env` is for the processes alone; an AIRFLOW__SECTION__OPTION in it overrides the configuration.
+        `env` is for the processes alone; an AIRFLOW__SECTION__OPTION in it overrides the configuration. With `preload`
+        all drivers are loaded before tasks are forked.
         """
         port = free_port()
         home.mkdir(parents=True, exist_ok=True)
         write_config(home, dags_folder, port=port, parallelism=parallelism, database_url=database_url)
+        if preload:
+            write_local_settings(home)
         passwords = write_passwords(home, USERNAMES)
         server = cls(home, port, passwords, child_environment(home, connections, env))
         try:

@@ -17,6 +17,11 @@ Sections = dict[str, dict[str, str]]
 # Airflow, or send the tasks' calls to their own API through a proxy.
 NOT_INHERITED = ("AIRFLOW", "_AIRFLOW", "PYTHONDONTWRITEBYTECODE", "PYTEST", "COV_CORE")
 
+PRELOAD = """from airflow_dbhygiene.preload import preload
+
+preload()
+"""
+
 
 def write_config(home: Path, dags_folder: Path, *, port: int, parallelism: int, database_url: str | None) -> None:
     """Write `airflow.cfg` into `home`. It holds secrets, and the log tail of an error never does."""
@@ -29,6 +34,12 @@ def write_config(home: Path, dags_folder: Path, *, port: int, parallelism: int, 
     target.touch(mode=0o600)
     with target.open("w") as file:
         config.write(file)
+
+
+def write_local_settings(home: Path) -> None:
+    """Load all drivers before tasks are forked, as the documentation says."""
+    (home / "config").mkdir(exist_ok=True)
+    (home / "config" / "airflow_local_settings.py").write_text(PRELOAD)
 
 
 def write_passwords(home: Path, usernames: Sequence[str]) -> dict[str, str]:

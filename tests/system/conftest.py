@@ -47,6 +47,7 @@ def airflow(
     """Return the running Airflow of the whole session.
 
     Its metadata are in PostgreSQL: on SQLite a backfill that meets the scheduler is refused, or kills the scheduler.
+    Its tasks find all drivers loaded; those of `make demo` load their own.
     """
     known = connections(servers)
     pools = {f"hygiene_{conn_id}": 3 for conn_id in (*DATABASES, "fragile_pg")}
@@ -54,7 +55,7 @@ def airflow(
     home = tmp_path_factory.mktemp("airflow")
     metadata = servers.postgres.create_database("airflow").replace("postgresql://", "postgresql+psycopg://")
     with AirflowServer.start(
-        home, dags_folder, connections=known, pools=pools, env=env, database_url=metadata
+        home, dags_folder, connections=known, pools=pools, env=env, database_url=metadata, preload=True
     ) as server:
         yield server
 
