@@ -169,6 +169,14 @@ class Ledger:
     def held_condition(self, database: Database, policy: Policy) -> str | None:
         """Give one SQL condition for all rows that a hold protects from a policy, None without a hold.
 
+        :raises PolicyInvalid: see :meth:`binding_holds`
+        """
+        held = self.binding_holds(database, policy).values()
+        return " OR ".join(f"((\n{predicate}\n) IS NOT FALSE)" for predicate in held) or None
+
+    def binding_holds(self, database: Database, policy: Policy) -> dict[str, str]:
+        """Give the conditions of the holds that protect rows from a policy, by the holds' ids.
+
         A hold on a table binds its partitions, too.
 
         :raises PolicyInvalid: when a hold names its table in a form that cannot be read, or names a partition of this
@@ -189,8 +197,7 @@ class Ledger:
                     f"apart: place it on {policy.table}, and release {hold_id!r} then."
                 )
                 raise PolicyInvalid(message)
-        held = [predicate for _, table, predicate in holds if table in named.whole]
-        return " OR ".join(f"((\n{predicate}\n) IS NOT FALSE)" for predicate in held) or None
+        return {hold_id: predicate for hold_id, table, predicate in holds if table in named.whole}
 
     def pause_reason(self, database: Database, run: Run) -> str | None:
         """Tell why the run must pause, None when it need not. Its table pauses with any parent or partition of it.

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _SAMPLE_BATCH: Final = 20_000
 _CAUTIOUS_SPEED: Final = 100_000.0
 _UNFILLED: Final = re.compile(r"\{(name|table)\}")
+_MOST_NAMED: Final = 3
 _VERSION: Final = "?versionId="
 _ROOTED: Final = re.compile(r"file://([^/@]*@)?/")
 MOST_TRANSACTIONS: Final = 2**31
@@ -47,6 +48,7 @@ class Plan:
     :param stale_rows: rows that this run takes
     :param waiting_rows: an estimate of the stale rows beyond guard.max_rows, which wait for the next run
     :param preparations: statements that the store needs before the first row is archived
+    :param holds: the holds whose rows are left, however stale
     """
 
     run: Run
@@ -55,6 +57,7 @@ class Plan:
     waiting_rows: int
     facts: Facts
     preparations: tuple[str, ...] = ()
+    holds: tuple[str, ...] = ()
 
     @property
     def estimated_bytes(self) -> int:
@@ -72,6 +75,7 @@ class Plan:
             f"cutoff        {run.cutoff or 'none: no age matters'}" + (f", since {run.since}" if run.since else ""),
             f"stale         {self.stale_rows:,} rows in {len(self.chunks)} chunks, {mebibytes(self.estimated_bytes)}",
             *([f"waiting       about {self.waiting_rows:,} more rows, for the next run"] if self.waiting_rows else []),
+            *([f"held          what {self._named_holds()} protect, however old"] if self.holds else []),
             f"walk          {', '.join(selection.walk)}",
             f"archive       {run.policy.archive.address}",
             f"estimate      {self.estimated_seconds:,.0f} s of one worker's time, without Airflow's own",
@@ -85,6 +89,10 @@ class Plan:
     def estimated_seconds(self) -> float:
         """How long one worker takes, by the speed of the policy's runs so far, or by a cautious guess."""
         return self.stale_rows / float(self.run.plan["rows_per_second"])
+
+    def _named_holds(self) -> str:
+        named, others = ", ".join(map(repr, self.holds[:_MOST_NAMED])), len(self.holds) - _MOST_NAMED
+        return f"the holds {named}" + (f" and {others} more" if others > 0 else "")
 
 
 @dataclass(frozen=True)
@@ -135,6 +143,7 @@ def make_plan(site: Site, policy: Policy, window: Window, origin: dict[str, str]
         predicate = database.predicate(session, policy, facts, window)
         _refuse_unled(site, session, policy, facts)
         with session.transaction(walking=True):
+            holds = _binding_holds(database, session, policy)
             unheld = without_held(database, session, policy, predicate)
             stale = database.count_up_to(session, facts.name, unheld, policy.guard.max_rows + 1)
             walk = database.choose_walk(session, policy, facts, predicate, _fraction(policy, facts, stale))
@@ -147,7 +156,7 @@ def make_plan(site: Site, policy: Policy, window: Window, origin: dict[str, str]
         raise PlanRefused(str(facts.name), outlook.refusals)
     frozen = _frozen(draft, window, server) | {"stale_rows": cut.taken, "waiting_rows": cut.waiting}
     run = _run(draft, window, origin, frozen | {"rows_per_second": speed or _CAUTIOUS_SPEED})
-    return Plan(run, tuple(chunks_of(run, cut)), cut.taken, cut.waiting, facts, outlook.statements)
+    return Plan(run, tuple(chunks_of(run, cut)), cut.taken, cut.waiting, facts, outlook.statements, holds)
 
 
 def record_plan(site: Site, plan: Plan) -> tuple[Ticket, ...]:
@@ -258,6 +267,10 @@ def without_held(database: Database, session: Any, policy: Policy, predicate: st
     """Leave out what a hold protects now. It is for counting, and never frozen: a hold may be released."""
     held = Ledger(session).held_condition(database, policy) if Ledger.exists(session) else None
     return f"({predicate}) AND ({held}) IS NOT TRUE" if held else predicate
+
+
+def _binding_holds(database: Database, session: Any, policy: Policy) -> tuple[str, ...]:
+    return tuple(Ledger(session).binding_holds(database, policy)) if Ledger.exists(session) else ()
 
 
 def _refusals(draft: _Draft, expected: int) -> Iterator[str]:

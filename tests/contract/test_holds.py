@@ -51,6 +51,8 @@ def test_a_hold_by_keys_or_condition_keeps_its_rows(events_job: Job) -> None:
     keys = place_hold(events_job.site, wish(events_job, keys=parse_keys(["7", " 2999", "", "9000"]), hold_id="case 1"))
     where = place_hold(events_job.site, wish(events_job, where="note = 'row 55' OR note LIKE '%66'"))
     assert (keys.rows, where.rows) == (3, 101)
+    told = f"held          what the holds 'case 1', '{where.hold.hold_id}' protect, however old"
+    assert told in events_job.plan(events_job.policy()).describe().splitlines()
     first = events_job.run(events_job.policy())
     stay = [7, 55, *range(66, 3_000, 100), 2_999]
     assert left(events_job) == sorted(stay)
@@ -61,6 +63,7 @@ def test_a_hold_by_keys_or_condition_keeps_its_rows(events_job: Job) -> None:
         assert not release_hold(events_job.site, hold.hold_id, "judge").binding
     assert list_holds(events_job.site) == ()
     assert {hold.released_by for hold in list_holds(events_job.site, released=True)} == {"judge"}
+    assert "\nheld " not in events_job.plan(events_job.policy(name="again")).describe()
     events_job.run(events_job.policy(name="again"))
     assert left(events_job) == []
 
