@@ -42,5 +42,5 @@ def preload() -> None:
         return
     own = (module.name for module in pkgutil.walk_packages(airflow_dbhygiene.__path__, "airflow_dbhygiene."))
     for name in (*own, *_LOADED_LATE):
-        with suppress(ImportError):
+        with suppress(Exception):  # whatever it is, the scheduler must start
             import_module(name)
