@@ -24,6 +24,7 @@ from airflow_dbhygiene.errors import IllegalMove, NotFound, PolicyInvalid, State
 from airflow_dbhygiene.policy import Matching
 from airflow_dbhygiene.steps import archive as archiving
 from airflow_dbhygiene.steps import erase as erasing
+from airflow_dbhygiene.steps import restore as restoring
 from airflow_dbhygiene.steps.archive import archive
 from airflow_dbhygiene.steps.erase import Erased, ErasureWish, erase
 from airflow_dbhygiene.steps.hold import HoldWish, place_hold
@@ -378,6 +379,26 @@ def test_an_upload_may_take_longer_than_a_transaction_may_be_idle(
 
     monkeypatch.setattr(ParquetStore, "upload", upload_slowly)
     assert erase(events_job.site, ErasureWish("events", (("5",),), "request 17", "dpo")) == Erased(1)
+
+
+@pytest.mark.rights("restore")
+def test_a_restore_under_way_brings_nothing_back_that_was_erased(
+    events_job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the object as it was, and stops at its next batch."""
+    run = events_job.run(events_job.policy())["run"]
+    batch, others = restoring._restore_batch, [ErasureWish("events", (("500",),), "request 17", "dpo")]
+
+    def erased_meanwhile(job: Any, chunk: Any, span: range, rows: pa.Table) -> Any:
+        while span.start and others:
+            assert erase(events_job.site, others.pop()) == Erased(1)
+        return batch(job, chunk, span, rows)
+
+    monkeypatch.setattr(restoring, "_BATCH_ROWS", 100)
+    monkeypatch.setattr(restoring, "_restore_batch", erased_meanwhile)
+    with pytest.raises(IllegalMove, match="were erased from its archive on request"):
+        restore(events_job.site, Wish(run, "back"))
+    assert events_job.execute("SELECT count(*), max(id) FROM events WHERE id < 3000") == [(100, 99)]
 
 
 def _be_killed(*_: Any) -> None:
