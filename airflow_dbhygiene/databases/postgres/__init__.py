@@ -64,6 +64,7 @@ class PostgresDatabase:
     arrow_schema = staticmethod(rows.arrow_schema)
     place_of = staticmethod(rows.place_of)
     differing = staticmethod(rows.differing)
+    count_fulfilling = staticmethod(rows.count_fulfilling)
     encode_keys = staticmethod(pairs.encode_keys)
     delete = staticmethod(purge.delete)
     delete_carefully = staticmethod(purge.delete_carefully)
