@@ -75,6 +75,7 @@ def erase(args: Namespace, site: Site) -> Iterable[dict[str, Any]]:
         "keys": len(keys),
         "rows_erased": erased.rows,
         "keys_in_no_archive": [key[0] if len(key) == 1 else key for key in erased.unknown],
+        "keys_under_hold": [key[0] if len(key) == 1 else key for key in erased.held],
     }
 
 

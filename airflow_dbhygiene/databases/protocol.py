@@ -311,6 +311,12 @@ class Database(Protocol):
         Columns that the rows lack are not compared.
         """
 
+    def count_fulfilling(self, session: Any, selection: Selection, rows: pa.Table, condition: str, /) -> int:
+        """Load the rows beside the table, and count those for which a condition is true.
+
+        Columns that the rows lack are unknown to it.
+        """
+
     # deleting them
 
     def delete(

@@ -37,19 +37,23 @@ def migrate(database: Database, session: Any) -> None:
     """
     if version_of(session) >= VERSION:
         return
-    with database.changing_ledger(session):
-        try:
-            # IF NOT EXISTS would ask for the right to create schemas even where an administrator has made this one.
-            if not session.execute(_SCHEMA):
-                session.execute("CREATE SCHEMA dbhygiene")
-            session.execute(_MIGRATION.format(moment=_MOMENT[database.engine]))
-        except PrivilegeMissing as error:
-            message = f"the ledger's schema cannot be made: {error}. An administrator runs once: "
-            raise PrivilegeMissing(message + database.ledger_grant(session)) from error
-        for version in range(version_of(session) + 1, VERSION + 1):
-            for statement in _statements(database.engine, version):
-                session.execute(statement)
-            session.insert_new("dbhygiene.migration", {"version": version, "oldest_reader": OLDEST_READER})
+    try:
+        with database.changing_ledger(session):
+            _bring_up_to_date(database, session)
+    except PrivilegeMissing as error:
+        message = f"the ledger's schema cannot be made, or brought up to date: {error}. An administrator runs once: "
+        raise PrivilegeMissing(message + database.ledger_grant(session)) from error
+
+
+def _bring_up_to_date(database: Database, session: Any) -> None:
+    # IF NOT EXISTS would ask for the right to create schemas even where an administrator has made this one.
+    if not session.execute(_SCHEMA):
+        session.execute("CREATE SCHEMA dbhygiene")
+    session.execute(_MIGRATION.format(moment=_MOMENT[database.engine]))
+    for version in range(version_of(session) + 1, VERSION + 1):
+        for statement in _statements(database.engine, version):
+            session.execute(statement)
+        session.insert_new("dbhygiene.migration", {"version": version, "oldest_reader": OLDEST_READER})
 
 
 def version_of(session: Any) -> int:

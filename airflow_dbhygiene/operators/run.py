@@ -99,5 +99,5 @@ def _count(certificate: dict[str, Any], before: dict[str, Any]) -> None:
     tags = {"policy": certificate["policy"]}
     for name in ("archived", "purged", "drifted", "held", "vanished"):
         more = int(certificate[f"rows_{name}"]) - int(before.get(f"rows_{name}", 0))
-        stats.incr(f"dbhygiene.rows_{name}", more, tags=tags)
+        stats.incr(f"dbhygiene.rows_{name}", max(more, 0), tags=tags)  # OpenTelemetry's counters refuse to go back
     stats.gauge("dbhygiene.rows_waiting", certificate["rows_waiting"], tags=tags)

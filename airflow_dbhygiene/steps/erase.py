@@ -26,6 +26,7 @@ from airflow_dbhygiene.ledger.moves import PURGED
 from airflow_dbhygiene.ledger.objects import Objects
 from airflow_dbhygiene.policy import Parquet
 from airflow_dbhygiene.steps.discard import discard_losers
+from airflow_dbhygiene.steps.mask import unmasked
 from airflow_dbhygiene.steps.plan import check_server
 from airflow_dbhygiene.steps.report import report
 from airflow_dbhygiene.steps.schema import check_schema
@@ -59,19 +60,22 @@ class ErasureWish:
 
 @dataclass(frozen=True)
 class Erased:
-    """How many rows went, and which keys no object had: never archived, or erased before."""
+    """How many rows went, which keys no object had, never archived or erased before, and which a legal hold keeps."""
 
     rows: int
     unknown: tuple[Key, ...] = ()
+    held: tuple[Key, ...] = ()
 
 
 @dataclass
 class _Search:
-    """The keys that are looked for, as they were written, and those that were met in any archive."""
+    """The keys that are looked for, as they were written, and those that were met in any archive, or are held there."""
 
     site: Site
+    session: Any
     wish: ErasureWish
     met: set[Key] = field(default_factory=set)
+    held: set[Key] = field(default_factory=set)
     _known: dict[tuple[Column, ...], dict[Key, Key]] = field(default_factory=dict)
 
     def keys(self, run: Run) -> dict[Key, Key]:
@@ -80,6 +84,27 @@ class _Search:
         if columns not in self._known:
             self._known[columns] = self._read(run)
         return self._known[columns]
+
+    def held_of(self, run: Run, rows: pa.Table, places: list[int]) -> list[int]:
+        """Give those of the places at which a hold protects the row that was archived."""
+        if not (places and self._count_held(run, rows.take(pa.array(places)))):
+            return []
+        return [place for place in places if self._count_held(run, rows.slice(place, 1))]
+
+    def _count_held(self, run: Run, rows: pa.Table) -> int:
+        # What a restore holds is to stay in the table: nobody asked to keep it in the archive, too.
+        policy = run.policy.model_copy(update={"restored": "purge"})
+        held = Ledger(self.session).held_condition(self.site.database, policy)
+        if held is None:
+            return 0
+        try:
+            return self.site.database.count_fulfilling(self.session, run.selection, unmasked(run, rows), held)
+        except (NotFound, StatementFailed) as error:
+            message = (
+                f"whether a hold protects what run {run.run_id} has archived cannot be told: {error}. See airflow "
+                f"dbhygiene hold list, and ask whoever placed it."
+            )
+            raise IllegalMove(message) from error
 
     def _read(self, run: Run) -> dict[Key, Key]:
         if not self.wish.keys:
@@ -95,12 +120,14 @@ class _Search:
 def erase(site: Site, wish: ErasureWish) -> Erased:
     """Write each object that holds such rows anew without them, remove the old one, and certify it.
 
+    Rows that a legal hold protects stay, in the archive as they would in the table.
     Killed anywhere it may be called again. Runs with erased rows can no longer be restored by this package.
 
-    :returns: how many rows were erased, and which keys were in no object
+    :returns: how many rows were erased, which keys were in no object, and which are held
     :raises NotFound: when the ledger has no run of such a policy that has begun to archive
     :raises PolicyInvalid: when a key does not fit the primary key
-    :raises IllegalMove: when one of these may still go on, or its archive is no Parquet
+    :raises IllegalMove: when one of these may still go on, or its archive is no Parquet; or when a hold's condition
+        cannot be asked of what was archived
     :raises StatementTimedOut: when another erasure was faster with an object: call again
     """
     with site.database.session() as session:
@@ -112,9 +139,10 @@ def erase(site: Site, wish: ErasureWish) -> Erased:
             raise NotFound(f"policy {wish.policy!r} has no run with an archive in this database's ledger.")
         for run in runs:
             _check(site, session, run, wish)
-        search = _Search(site, wish)
+        search = _Search(site, session, wish)
         rows = sum(_erase_in_run(search, session, run) for run in runs)
-    return Erased(rows, tuple(key for key in wish.keys if key not in search.met))
+    unknown = tuple(key for key in wish.keys if key not in search.met)
+    return Erased(rows, unknown, held=tuple(key for key in wish.keys if key in search.held))
 
 
 def _check(site: Site, session: Any, run: Run, wish: ErasureWish) -> None:
@@ -202,9 +230,12 @@ def _kept(search: _Search, run: Run, archived: Archived) -> Iterator[pa.RecordBa
     for batch in archived.batches(_ROWS_AT_A_TIME):
         rows = pa.Table.from_batches([batch])
         places = [search.site.database.place_of(by_key, rows, i) for i in range(rows.num_rows)]
-        gone = forms.intersection(places)
-        search.met.update(key for key, form in keys.items() if form in gone)
-        kept = [i for i, place in enumerate(places) if place not in gone]
+        found = [i for i, place in enumerate(places) if place in forms]
+        held = search.held_of(run, rows, found)
+        search.met.update(key for key, form in keys.items() if form in {places[i] for i in found})
+        search.held.update(key for key, form in keys.items() if form in {places[i] for i in held})
+        gone = {*found} - {*held}
+        kept = [i for i in range(rows.num_rows) if i not in gone]
         yield batch.take(pa.array(kept, pa.int64()))
 
 

@@ -192,6 +192,7 @@ def _restore_chunk(job: _Job, chunk: Chunk) -> Iterator[Restored]:
 
 def _restore_batch(job: _Job, chunk: Chunk, span: range, rows: pa.Table) -> Restored:
     with job.session.transaction(durable=True):
+        _refuse_erased(job.session, job.run)  # an object that was read before the erasure still holds such rows
         try:
             restored = job.site.database.restore_rows(job.session, job.run.selection, rows, job.target, job.wish.where)
         except RowsReferenced as error:

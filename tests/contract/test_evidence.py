@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,10 @@ from airflow_dbhygiene.errors import IllegalMove, NotFound, PolicyInvalid, State
 from airflow_dbhygiene.policy import Matching
 from airflow_dbhygiene.steps import archive as archiving
 from airflow_dbhygiene.steps import erase as erasing
+from airflow_dbhygiene.steps import restore as restoring
 from airflow_dbhygiene.steps.archive import archive
 from airflow_dbhygiene.steps.erase import Erased, ErasureWish, erase
-from airflow_dbhygiene.steps.hold import HoldWish, place_hold
+from airflow_dbhygiene.steps.hold import HoldWish, place_hold, release_hold
 from airflow_dbhygiene.steps.purge import purge
 from airflow_dbhygiene.steps.report import describe, report
 from airflow_dbhygiene.steps.restore import Wish, restore
@@ -378,6 +380,60 @@ def test_an_upload_may_take_longer_than_a_transaction_may_be_idle(
 
     monkeypatch.setattr(ParquetStore, "upload", upload_slowly)
     assert erase(events_job.site, ErasureWish("events", (("5",),), "request 17", "dpo")) == Erased(1)
+
+
+@pytest.mark.rights("restore")
+def test_what_a_hold_protects_stays_in_the_archive(events_job: Job) -> None:
+    """A case needs it, wherever it lies by now. What a restore holds, and what is held no more, goes."""
+    site, table = events_job.site, events_job.policy().table
+    run = events_job.run(events_job.policy())["run"]
+    holds = ("events.note = 'row 5'", "CASE WHEN id = 6 THEN NULL ELSE note = 'row 9000' END")
+    for number, where in enumerate(holds):
+        place_hold(site, HoldWish(table, "case 7", "legal", where=where, hold_id=f"case {number}"))
+    restore(site, Wish(run, "back"))
+    wish = ErasureWish("events", (("5",), ("6",), ("7",), ("9000",)), "request 17", "dpo")
+    assert erase(site, wish) == Erased(1, (("9000",),), held=(("5",), ("6",)))
+    release_hold(site, "case 1", "legal")
+    assert erase(site, wish) == Erased(1, (("7",), ("9000",)), held=(("5",),))
+    rows = pa.concat_tables(pq.read_table(path, partitioning=None) for path in events_job.folder.rglob("*.parquet"))
+    assert sorted(rows.column("id").to_pylist()) == [n for n in range(STALE_EVENTS) if n not in (6, 7)]
+    assert verify_archive(site, policy="events").findings == []
+    events_job.execute("ALTER TABLE events ADD COLUMN later int")
+    place_hold(site, HoldWish(table, "case 8", "legal", where="later = 1"))
+    with pytest.raises(IllegalMove, match=r"whether a hold protects .* cannot be told: .*later"):
+        erase(site, replace(wish, keys=(("8",),)))
+
+
+def test_a_hold_is_asked_of_the_columns_that_a_mask_has_left(events_job: Job) -> None:
+    """One that it cannot be asked of is a reason not to erase."""
+    site, table = events_job.site, events_job.policy().table
+    events_job.run(events_job.policy(mask={"note": "null"}))
+    place_hold(site, HoldWish(table, "case 7", "legal", where="id = 5", hold_id="case 7"))
+    wish = ErasureWish("events", (("5",), ("6",)), "request 17", "dpo")
+    assert erase(site, wish) == Erased(1, held=(("5",),))
+    place_hold(site, HoldWish(table, "case 8", "legal", where="note = 'row 5'"))
+    with pytest.raises(IllegalMove, match=r"cannot be told: .*note"):
+        erase(site, wish)
+
+
+@pytest.mark.rights("restore")
+def test_a_restore_under_way_brings_nothing_back_that_was_erased(
+    events_job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the object as it was, and stops at its next batch."""
+    run = events_job.run(events_job.policy())["run"]
+    batch, others = restoring._restore_batch, [ErasureWish("events", (("500",),), "request 17", "dpo")]
+
+    def erased_meanwhile(job: Any, chunk: Any, span: range, rows: pa.Table) -> Any:
+        while span.start and others:
+            assert erase(events_job.site, others.pop()) == Erased(1)
+        return batch(job, chunk, span, rows)
+
+    monkeypatch.setattr(restoring, "_BATCH_ROWS", 100)
+    monkeypatch.setattr(restoring, "_restore_batch", erased_meanwhile)
+    with pytest.raises(IllegalMove, match="were erased from its archive on request"):
+        restore(events_job.site, Wish(run, "back"))
+    assert events_job.execute("SELECT count(*), max(id) FROM events WHERE id < 3000") == [(100, 99)]
 
 
 def _be_killed(*_: Any) -> None:

@@ -96,7 +96,7 @@ def test_an_object_may_take_longer_than_that(job: Job, monkeypatch: pytest.Monke
 
 
 def test_what_a_database_allows_transactions_is_for_the_application(tmp_path: Path) -> None:
-    """An archive reads for as long as it takes: PostgreSQL 17 and later may have a limit for all that log in."""
+    """Archive and VACUUM take as long as they take: PostgreSQL 17 and later may have a limit for all that log in."""
     with PostgresServer.start("18") as postgres:
         job = Job(postgres.create_database("shop"), tmp_path)
         job.execute(EVENTS + "ALTER DATABASE shop SET transaction_timeout = '1s'")
@@ -104,3 +104,7 @@ def test_what_a_database_allows_transactions_is_for_the_application(tmp_path: Pa
             time.sleep(1.5)
             assert session.execute("SELECT count(*) FROM events") == [(10_000,)]
         assert job.run(job.policy())["rows_purged"] == STALE_EVENTS
+        with job.site.database.session() as session:
+            session.execute("SET vacuum_cost_limit = 1")  # it takes longer than that
+            session.execute("SET transaction_timeout = '100ms'")
+            job.site.database.vacuum(session, job.policy().table_name)

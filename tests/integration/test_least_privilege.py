@@ -1,9 +1,12 @@
 """The whole job runs under a role that has the documented rights, and no other."""
 
+import re
+
 import psycopg
 import pytest
 
 from airflow_dbhygiene.errors import PlanRefused, PrivilegeMissing
+from airflow_dbhygiene.ledger import migrate, migrations
 from airflow_dbhygiene.policy import Pace
 from airflow_dbhygiene.steps.measure import measure
 from airflow_dbhygiene.steps.reclaim import reclaim
@@ -112,3 +115,52 @@ def test_nothing_of_the_job_is_left_in_the_session(job: Job) -> None:
     with psycopg.connect(job.dsn) as onlooker:
         sessions = onlooker.execute("SELECT count(*) FROM pg_stat_activity WHERE usename = %s", (role.told[0],))
         assert sessions.fetchone() == (0,)
+
+
+def bring_up_to_date(job: Job) -> None:
+    """Migrate the ledger, as the first step of a newer version does."""
+    site = job.site
+    with site.database.session() as session:
+        migrate(site.database, session)
+
+
+@pytest.mark.parametrize("made", [0, migrations.VERSION - 1], ids=["its schema", "its tables"])
+def test_what_an_administrator_adds_to_the_ledger_is_open_to_its_owner(
+    job: Job, monkeypatch: pytest.MonkeyPatch, made: int
+) -> None:
+    """Whoever places a hold with another connection may be the first with a new version: runs go on."""
+    move(job)
+    role = make_role(job, *GRANTS.values(), ledger=True)
+    if made:
+        with monkeypatch.context() as older:
+            older.setattr(migrations, "VERSION", made)
+            bring_up_to_date(role)
+    bring_up_to_date(Job(job.dsn, job.folder))
+    owners = "SELECT DISTINCT relowner::regrole::text FROM pg_class WHERE relnamespace = 'dbhygiene'::regnamespace"
+    assert job.execute(owners) == [(role.told[0],)]
+    assert role.run(role.policy(table="shop.events", reclaim="none"))["state"] == "done"
+
+
+@pytest.mark.parametrize("superuser", [True, False])
+def test_a_ledger_of_another_s_is_opened_by_the_statements_that_the_refusal_names(
+    job: Job, monkeypatch: pytest.MonkeyPatch, *, superuser: bool
+) -> None:
+    """To have nothing but its schema would not do, nor tables of its own beside the other's."""
+    move(job)
+    role = make_role(job, *GRANTS.values())
+    with monkeypatch.context() as older:
+        older.setattr(migrations, "VERSION", migrations.VERSION - 1)
+        bring_up_to_date(Job(job.dsn, job.folder))
+    if not superuser:
+        of_ledger = "relnamespace = 'dbhygiene'::regnamespace AND relkind = 'r'"
+        tables = [
+            f"TABLE dbhygiene.{name}" for (name,) in job.execute(f"SELECT relname FROM pg_class WHERE {of_ledger}")
+        ]
+        job.execute(f"CREATE ROLE {role.told[0]}_first")
+        for relation in ("SCHEMA dbhygiene", *tables):
+            job.execute(f"ALTER {relation} OWNER TO {role.told[0]}_first")
+    with pytest.raises(PrivilegeMissing, match="An administrator runs once: ") as refused:
+        role.start(role.policy(table="shop.events", reclaim="none"))
+    for statement in re.findall(r"(?:ALTER|GRANT) [^;]*;", str(refused.value)):
+        job.execute(statement)
+    assert role.run(role.policy(table="shop.events", reclaim="none"))["state"] == "done"

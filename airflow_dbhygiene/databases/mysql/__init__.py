@@ -67,6 +67,7 @@ class MySqlDatabase:
     arrow_schema = staticmethod(rows.arrow_schema)
     place_of = staticmethod(rows.place_of)
     differing = staticmethod(rows.differing)
+    count_fulfilling = staticmethod(rows.count_fulfilling)
     encode_keys = staticmethod(rows.encode_keys)
     delete = staticmethod(purge.delete)
     delete_carefully = staticmethod(purge.delete_carefully)

@@ -142,7 +142,7 @@ def differing(session: MySqlSession, selection: Selection, rows: pa.Table) -> tu
 
     :returns: how many rows the server could compare (the others have changed since), and how many of them differ
     """
-    shown = replace(selection, columns=tuple(each for each in selection.columns if each.name in rows.column_names))
+    shown = _shown(selection, rows)
     with session.transaction(), beside(session, rows, shown.columns) as check:
         expected = f"archived.{_VERSION}" if shown == selection else version_sql(shown, "hot.")
         compared, equal = session.execute(
@@ -151,6 +151,17 @@ def differing(session: MySqlSession, selection: Selection, rows: pa.Table) -> tu
             f" WHERE {version_sql(selection, 'hot.')} = archived.{_VERSION}"
         )[0]
     return int(compared), int(compared) - int(equal)
+
+
+def count_fulfilling(session: MySqlSession, selection: Selection, rows: pa.Table, condition: str) -> int:
+    """Load rows beside the table, and count those for which a condition is true. It may name the table."""
+    with session.transaction(), beside(session, rows, _shown(selection, rows).columns) as check:
+        name = quoted(selection.table.table)
+        return int(session.execute(f"SELECT count(*) FROM {check} AS {name} WHERE {condition}")[0][0])
+
+
+def _shown(selection: Selection, rows: pa.Table) -> Selection:
+    return replace(selection, columns=tuple(each for each in selection.columns if each.name in rows.column_names))
 
 
 @contextmanager

@@ -64,6 +64,7 @@ class PostgresDatabase:
     arrow_schema = staticmethod(rows.arrow_schema)
     place_of = staticmethod(rows.place_of)
     differing = staticmethod(rows.differing)
+    count_fulfilling = staticmethod(rows.count_fulfilling)
     encode_keys = staticmethod(pairs.encode_keys)
     delete = staticmethod(purge.delete)
     delete_carefully = staticmethod(purge.delete_carefully)
@@ -115,12 +116,21 @@ class PostgresDatabase:
         """Change the ledger's schema in one transaction, and keep others from doing so."""
         with session.transaction(lock_seconds=10):
             session.execute("SELECT pg_catalog.pg_advisory_xact_lock(%s)", (_CHANGING,))
+            # Tables that an administrator made as himself would be closed to those who work with all others.
+            session.execute(_AS_ITS_OWNER)
             yield
 
     @staticmethod
     def ledger_grant(session: PostgresSession) -> str:
-        """Give the statement by which an administrator makes the ledger's schema for us."""
-        return f"CREATE SCHEMA IF NOT EXISTS dbhygiene AUTHORIZATION {session.connection.info.user};"
+        """Give the statements by which an administrator lets us make the ledger's schema, or gives us his own."""
+        user = PostgresDatabase.quoted(session.connection.info.user)
+        tables = session.execute(_LEDGER)
+        if not tables:
+            return f"CREATE SCHEMA IF NOT EXISTS dbhygiene AUTHORIZATION {user};"
+        if owners := {PostgresDatabase.quoted(owner) for _, owner, is_superuser in tables if not is_superuser}:
+            return f"GRANT {', '.join(sorted(owners))} TO {user};"
+        relations = ("SCHEMA dbhygiene", *(f"TABLE dbhygiene.{name}" for name, *_ in tables))
+        return " ".join(f"ALTER {relation} OWNER TO {user};" for relation in relations)
 
     @staticmethod
     def index_advice(table: TableName, columns: Sequence[str]) -> str:
@@ -145,6 +155,18 @@ class PostgresDatabase:
         return sql.Identifier(name).as_string()
 
 
+_AS_ITS_OWNER = """
+SELECT pg_catalog.set_config('role', pg_catalog.pg_get_userbyid(coalesce(
+           c.relowner, CASE WHEN pg_catalog.pg_has_role(n.nspowner, 'MEMBER') THEN n.nspowner END)), true)
+FROM pg_catalog.pg_namespace n LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = 'migration'
+WHERE n.nspname = 'dbhygiene'
+"""
+_LEDGER = """
+SELECT c.relname, r.rolname, r.rolsuper
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_roles r ON r.oid = c.relowner
+WHERE n.nspname = 'dbhygiene' AND c.relkind = 'r' ORDER BY c.relname
+"""
 _CHANGING = 0x6462_6879_6C65_6467
 GATE = 0x6462_6879_6769_656E
 """The advisory lock between batches and the placing of holds: "dbhygien" in ASCII."""

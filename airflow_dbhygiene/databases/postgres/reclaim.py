@@ -8,7 +8,7 @@ from psycopg import sql
 
 from airflow_dbhygiene.databases.postgres import repack
 from airflow_dbhygiene.databases.postgres.clutter import measure
-from airflow_dbhygiene.databases.postgres.session import translated
+from airflow_dbhygiene.databases.postgres.session import settings_query, translated
 from airflow_dbhygiene.errors import PlanRefused, PrivilegeMissing
 
 if TYPE_CHECKING:
@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from airflow_dbhygiene.policy.names import TableName
 
 
+_MAINTAINING: Final = {
+    "client_min_messages": "warning",  # the server only warns that it did nothing
+    "vacuum_cost_delay": "2ms",
+    "statement_timeout": 0,  # a role's own limits are meant for what it asks, not for this
+    "transaction_timeout": 0,
+}
 _SKIPPING: Final = ("vacuum_is_relation_owner", "vacuum_is_permitted_for_relation")
 """The server's functions, until version 15 and since, that warn of a table which the role may not maintain.
 
@@ -63,10 +69,7 @@ def optimize(session: PostgresSession, policy: Policy) -> str | None:
 def _maintain(session: PostgresSession, table: TableName, statement: LiteralString) -> tuple[str, ...]:
     session.notices.clear()
     with translated():
-        # A role may have been told to hear errors alone, and the server only warns that it did nothing.
-        session.connection.execute("SET client_min_messages = 'warning'")
-        session.connection.execute("SET vacuum_cost_delay = '2ms'")
-        session.connection.execute("SET statement_timeout = 0")  # a role's own is meant for what it asks, not for this
+        session.connection.execute(settings_query(_MAINTAINING, session.version, local=False))
         session.connection.execute(sql.SQL(statement).format(sql.Identifier(table.schema, table.table)))
     if skipped := [words for function, words in session.notices if function in _SKIPPING]:
         message = (

@@ -128,7 +128,7 @@ def differing(session: PostgresSession, selection: Selection, rows: pa.Table) ->
 
     :returns: how many rows the server could compare (the others have changed since), and how many of them differ
     """
-    selection = replace(selection, columns=tuple(each for each in selection.columns if each.name in rows.column_names))
+    selection = _shown(selection, rows)
     with session.transaction():
         session.execute(check_table(selection))
         load(session, rows)
@@ -136,6 +136,23 @@ def differing(session: PostgresSession, selection: Selection, rows: pa.Table) ->
         compared, equal = session.execute(_comparison(selection))[0]
         session.execute(sql.SQL("DROP TABLE pg_temp.{}").format(sql.Identifier(CHECK)))
     return int(compared), int(compared) - int(equal)
+
+
+def count_fulfilling(session: PostgresSession, selection: Selection, rows: pa.Table, condition: str) -> int:
+    """Load rows beside the table, and count those for which a condition is true. It may name the table."""
+    count = sql.SQL("SELECT count(*) FROM pg_temp.{} AS {} WHERE {}").format(
+        sql.Identifier(CHECK), sql.Identifier(selection.table.table), sql.SQL(condition)
+    )
+    with session.transaction():
+        session.execute(check_table(_shown(selection, rows)))
+        load(session, rows)
+        found = int(session.execute(count)[0][0])
+        session.execute(sql.SQL("DROP TABLE pg_temp.{}").format(sql.Identifier(CHECK)))
+    return found
+
+
+def _shown(selection: Selection, rows: pa.Table) -> Selection:
+    return replace(selection, columns=tuple(each for each in selection.columns if each.name in rows.column_names))
 
 
 def _select(selection: Selection, span: Span, after: Bound | None, rows: int, held: str | None) -> sql.Composed:

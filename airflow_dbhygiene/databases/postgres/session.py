@@ -303,11 +303,14 @@ class Connections:
                 connection.execute("SELECT pg_cancel_backend(pid) FROM unnest(%s::int[]) AS pid", (list(pids),))
 
 
-def settings_query(settings: Mapping[str, object], version: int) -> sql.Composed:
-    """SELECT the settings into force for the transaction: one statement, and poolers in transaction mode obey."""
+def settings_query(settings: Mapping[str, object], version: int, *, local: bool = True) -> sql.Composed:
+    """SELECT the settings into force for the transaction: one statement, and poolers in transaction mode obey.
+
+    :param local: False for the session: VACUUM runs in no transaction
+    """
     known = {name: value for name, value in settings.items() if value is not None and _known(name, version)}
     calls = [
-        sql.SQL("set_config({}, {}, true)").format(sql.Literal(name), sql.Literal(str(value)))
+        sql.SQL("set_config({}, {}, {})").format(sql.Literal(name), sql.Literal(str(value)), sql.Literal(local))
         for name, value in known.items()
     ]
     return sql.SQL("SELECT {}").format(sql.SQL(", ").join(calls))
