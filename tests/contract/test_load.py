@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
+from airflow_dbhygiene.databases.postgres import PostgresDatabase
+from airflow_dbhygiene.databases.postgres.load import busy
 from airflow_dbhygiene.errors import DatabaseUnavailable, NotFound, Paused, PlanRefused, PrivilegeMissing
 from airflow_dbhygiene.ledger import Ledger
 from airflow_dbhygiene.pacing.reasons import pause_reason
 from airflow_dbhygiene.policy import Pace
+from airflow_dbhygiene.policy.names import TableName
 from airflow_dbhygiene.steps.archive import archive
 from airflow_dbhygiene.steps.purge import purge
 from airflow_dbhygiene.steps.verify import verify
@@ -71,6 +74,27 @@ def test_sessions_that_the_role_may_not_see(events_job: Job) -> None:
         return
     with pytest.raises(PrivilegeMissing, match="may not see other sessions' state: GRANT pg_monitor TO"):
         events_job.plan(policy)
+
+
+def test_sessions_that_just_begin(database: str) -> None:
+    """For a moment they have no state, as if the role might not see them: no purge fails for it."""
+    stop = threading.Event()
+
+    def come_and_go() -> None:
+        while not stop.is_set():
+            psycopg.connect(database).close()
+
+    threads = [threading.Thread(target=come_and_go) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        with PostgresDatabase(lambda: psycopg.connect(database)).session() as session:
+            for _ in range(500):
+                assert not [*busy(session, TableName("public", "events"), Pace(max_active_sessions=100))]
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
 
 
 @pytest.mark.rights("monitor")

@@ -55,11 +55,11 @@ FROM pg_catalog.pg_control_checkpoint()
 """
 
 _ACTIVE: Final[LiteralString] = """
-SELECT count(*) FILTER (WHERE state = 'active'), count(*) FILTER (WHERE state IS NULL)
+SELECT count(*) FILTER (WHERE state = 'active'), count(*) FILTER (WHERE backend_type IS NULL)
 FROM pg_catalog.pg_stat_activity
 WHERE coalesce(backend_type, 'client backend') = 'client backend' AND pid <> pg_catalog.pg_backend_pid()
 """
-"""Of a session that the role may not see, its type is hidden as its state is: it counts as hidden."""
+"""Of a session that the role may not see even its type is hidden. One that just begins has no state yet, either."""
 
 
 def busy(session: PostgresSession, table: TableName, pace: Pace) -> Iterator[str]:
