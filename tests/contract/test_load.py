@@ -171,6 +171,21 @@ def test_who_waits_for_the_whole_table_goes_first(job: Job) -> None:
     assert purge(job.site, ticket.run, ticket.chunk).state == "purged"
 
 
+@pytest.mark.parametrize("mode", ["SHARE", "ACCESS EXCLUSIVE"])
+def test_who_has_locked_the_whole_table_comes_to_his_end(job: Job, mode: str) -> None:
+    """CREATE INDEX, or VACUUM FULL, takes as long as it takes: the purge pauses, and no try of its task is lost."""
+    ticket, *_ = job.start(job.policy(pace=Pace(max_pause_seconds=0.1)))
+    for step in (archive, verify):
+        step(job.site, ticket.run, ticket.chunk)
+    with psycopg.connect(job.dsn) as owner:
+        owner.execute(f"LOCK TABLE events IN {mode} MODE")
+        with pytest.raises(Paused, match=r"session \d+ holds \w+Lock on public\.events"):
+            purge(job.site, ticket.run, ticket.chunk)
+    with psycopg.connect(job.dsn) as vacuum:
+        vacuum.execute("LOCK TABLE events IN SHARE UPDATE EXCLUSIVE MODE")
+        assert purge(job.site, ticket.run, ticket.chunk).state == "purged"
+
+
 def test_a_replication_slot_that_nobody_reads(job: Job) -> None:
     """It keeps WAL until the disk is full: the purge does not add to it."""
     ask = reasons(job, max_wal_kept_bytes=2_000_000)
