@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 import time
 from contextlib import closing, contextmanager
@@ -225,6 +226,24 @@ def test_a_standby_that_falls_behind(tmp_path: Path) -> None:
             standby.execute("SELECT pg_wal_replay_resume()")
         made.execute("UPDATE events SET note = 'y' WHERE id < 100")
         assert until(ask, there=False) is None
+
+
+def test_a_standby_that_has_much_to_catch_up_with(job: Job) -> None:
+    """After it was away its primary calls it by another word; it is behind all the same. A client plays the standby."""
+    ask = reasons(job, max_replica_lag_seconds=0.5)
+    begin = int(job.one("SELECT pg_current_wal_lsn() - '0/0'"))
+    job.execute("CREATE TABLE filler AS SELECT repeat('x', 1000) FROM generate_series(1, 20000)")
+    with closing(psycopg.connect(job.dsn, replication="1", autocommit=True)) as standby:
+        standby.pgconn.send_query(f"START_REPLICATION {begin >> 32:X}/{begin & 0xFFFFFFFF:X}".encode())
+        standby.pgconn.get_result()
+
+        def say_where_it_is() -> str | None:
+            standby.pgconn.put_copy_data(b"r" + struct.pack("!QQQqb", begin, begin, begin, 0, 0))
+            standby.pgconn.flush()
+            return ask()
+
+        assert "s behind, more than 0.5 s" in (until(say_where_it_is, there=True) or "")
+        assert job.one("SELECT state FROM pg_stat_replication") == "catchup"
 
 
 def lag(job: MySqlJob) -> float | None:

@@ -36,7 +36,7 @@ WHERE NOT granted AND locktype = 'transactionid'
 _REPLICA_LAG: Final[LiteralString] = """
 SELECT application_name, state IS NULL, extract(epoch FROM coalesce(replay_lag, '0'))::float8
 FROM pg_catalog.pg_stat_replication
-WHERE state IS NULL OR state = 'streaming'
+WHERE state IS NULL OR state IN ('streaming', 'catchup')
 ORDER BY 2 DESC, 3 DESC
 LIMIT 1
 """
