@@ -281,6 +281,11 @@ def _refusals(draft: _Draft, expected: int) -> Iterator[str]:
             f"{expected:,} of about {total:,} rows are stale, more than guard.max_fraction {guard.max_fraction:g}: "
             f"check the policy's keep, run ANALYZE if the table's estimate is old, or raise max_fraction."
         )
+    if policy.window == "interval" and expected > guard.max_rows:
+        yield (
+            f"about {expected:,} rows of this interval are stale, more than guard.max_rows {guard.max_rows:,}, and no "
+            f"run of another interval takes the rest: raise max_rows, or schedule shorter intervals."
+        )
     if not guard.allow_full_scan and draft.site.database.full_scans(draft.session, selection, _SAMPLE_BATCH):
         age = () if isinstance(policy.stale, Matching) else (policy.stale.column,)
         advice = draft.site.database.index_advice(facts.name, (*age, *selection.key))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 import time
 from contextlib import closing, contextmanager
@@ -10,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
+from airflow_dbhygiene.databases.postgres import PostgresDatabase
+from airflow_dbhygiene.databases.postgres.load import busy
 from airflow_dbhygiene.errors import DatabaseUnavailable, NotFound, Paused, PlanRefused, PrivilegeMissing
 from airflow_dbhygiene.ledger import Ledger
 from airflow_dbhygiene.pacing.reasons import pause_reason
 from airflow_dbhygiene.policy import Pace
+from airflow_dbhygiene.policy.names import TableName
 from airflow_dbhygiene.steps.archive import archive
 from airflow_dbhygiene.steps.purge import purge
 from airflow_dbhygiene.steps.verify import verify
@@ -71,6 +75,27 @@ def test_sessions_that_the_role_may_not_see(events_job: Job) -> None:
         return
     with pytest.raises(PrivilegeMissing, match="may not see other sessions' state: GRANT pg_monitor TO"):
         events_job.plan(policy)
+
+
+def test_sessions_that_just_begin(database: str) -> None:
+    """For a moment they have no state, as if the role might not see them: no purge fails for it."""
+    stop = threading.Event()
+
+    def come_and_go() -> None:
+        while not stop.is_set():
+            psycopg.connect(database).close()
+
+    threads = [threading.Thread(target=come_and_go) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        with PostgresDatabase(lambda: psycopg.connect(database)).session() as session:
+            for _ in range(500):
+                assert not [*busy(session, TableName("public", "events"), Pace(max_active_sessions=100))]
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
 
 
 @pytest.mark.rights("monitor")
@@ -147,6 +172,21 @@ def test_who_waits_for_the_whole_table_goes_first(job: Job) -> None:
     assert purge(job.site, ticket.run, ticket.chunk).state == "purged"
 
 
+@pytest.mark.parametrize("mode", ["SHARE", "ACCESS EXCLUSIVE"])
+def test_who_has_locked_the_whole_table_comes_to_his_end(job: Job, mode: str) -> None:
+    """CREATE INDEX, or VACUUM FULL, takes as long as it takes: the purge pauses, and no try of its task is lost."""
+    ticket, *_ = job.start(job.policy(pace=Pace(max_pause_seconds=0.1)))
+    for step in (archive, verify):
+        step(job.site, ticket.run, ticket.chunk)
+    with psycopg.connect(job.dsn) as owner:
+        owner.execute(f"LOCK TABLE events IN {mode} MODE")
+        with pytest.raises(Paused, match=r"session \d+ holds \w+Lock on public\.events"):
+            purge(job.site, ticket.run, ticket.chunk)
+    with psycopg.connect(job.dsn) as vacuum:
+        vacuum.execute("LOCK TABLE events IN SHARE UPDATE EXCLUSIVE MODE")
+        assert purge(job.site, ticket.run, ticket.chunk).state == "purged"
+
+
 def test_a_replication_slot_that_nobody_reads(job: Job) -> None:
     """It keeps WAL until the disk is full: the purge does not add to it."""
     ask = reasons(job, max_wal_kept_bytes=2_000_000)
@@ -186,6 +226,24 @@ def test_a_standby_that_falls_behind(tmp_path: Path) -> None:
             standby.execute("SELECT pg_wal_replay_resume()")
         made.execute("UPDATE events SET note = 'y' WHERE id < 100")
         assert until(ask, there=False) is None
+
+
+def test_a_standby_that_has_much_to_catch_up_with(job: Job) -> None:
+    """After it was away its primary calls it by another word; it is behind all the same. A client plays the standby."""
+    ask = reasons(job, max_replica_lag_seconds=0.5)
+    begin = int(job.one("SELECT pg_current_wal_lsn() - '0/0'"))
+    job.execute("CREATE TABLE filler AS SELECT repeat('x', 1000) FROM generate_series(1, 20000)")
+    with closing(psycopg.connect(job.dsn, replication="1", autocommit=True)) as standby:
+        standby.pgconn.send_query(f"START_REPLICATION {begin >> 32:X}/{begin & 0xFFFFFFFF:X}".encode())
+        standby.pgconn.get_result()
+
+        def say_where_it_is() -> str | None:
+            standby.pgconn.put_copy_data(b"r" + struct.pack("!QQQqb", begin, begin, begin, 0, 0))
+            standby.pgconn.flush()
+            return ask()
+
+        assert "s behind, more than 0.5 s" in (until(say_where_it_is, there=True) or "")
+        assert job.one("SELECT state FROM pg_stat_replication") == "catchup"
 
 
 def lag(job: MySqlJob) -> float | None:

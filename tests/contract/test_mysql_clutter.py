@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,25 @@ def test_stale_rows_and_their_age(job: MySqlJob) -> None:
     assert (below.measured["stale_rows"], below.is_above) == (3_000, False)
     young = clutter(job, {"oldest_age_seconds": 1}, stale=OlderThan("at", keep="10 years", zone="UTC"))
     assert (young.measured["oldest_age_seconds"], young.is_above) == (0, False)
+
+
+def test_the_age_of_a_moment_depends_on_no_zone(job: MySqlJob) -> None:
+    """A TIMESTAMP is one: the policy's zone is keep's calendar alone."""
+    job.execute("ALTER TABLE events MODIFY at timestamp NOT NULL")
+    now = float(job.one("SELECT unix_timestamp()"))
+    for zone in ("UTC", "Asia/Tokyo"):
+        found = clutter(job, {"oldest_age_seconds": 60}, stale=OlderThan("at", keep="300 days", zone=zone))
+        oldest = float(job.one("SELECT unix_timestamp(min(at)) FROM events"))
+        assert found.measured["oldest_age_seconds"] == pytest.approx(now - oldest, abs=60)
+
+
+def test_a_date_that_is_none_has_no_age(job: MySqlJob) -> None:
+    """A lenient server takes them: the row is named, and the sensor does not break."""
+    with closing(job.open()) as lenient, closing(lenient.cursor()) as cursor:
+        cursor.execute("SET sql_mode = 'ALLOW_INVALID_DATES'")
+        cursor.execute("UPDATE events SET at = '2013-02-31' WHERE id = 5")
+    with pytest.raises(PlanRefused, match="at of its oldest stale row is 2013-02-31 00:00:00, which is no date"):
+        clutter(job, {"oldest_age_seconds": 60})
 
 
 def test_sizes_are_the_servers(job: MySqlJob) -> None:

@@ -3,11 +3,13 @@
 import asyncio
 import json
 import re
+import threading
 from typing import Any
 
+import psycopg
 import pytest
 
-from airflow_dbhygiene.errors import NotFound, PlanRefused, PolicyInvalid, PrivilegeMissing
+from airflow_dbhygiene.errors import NotFound, PlanRefused, PolicyInvalid, PrivilegeMissing, StatementTimedOut
 from airflow_dbhygiene.policy import Expired, Guard, Matching, OlderThan
 from airflow_dbhygiene.steps.measure import Clutter, measure
 from airflow_dbhygiene.triggers import ClutterTrigger
@@ -126,6 +128,17 @@ def test_one_of_several_limits_is_enough(job: Job) -> None:
     """The limits that are reached are named."""
     found = clutter(job, {"stale_rows": 10**6, "dead_ratio": 0.9, "table_bytes": 1})
     assert found.reached == ("table_bytes",)
+
+
+def test_who_has_locked_the_table_is_not_waited_for(job: Job) -> None:
+    """A VACUUM FULL takes hours, and a triggerer has few threads: they would all wait for it."""
+    with psycopg.connect(job.dsn) as owner:
+        owner.execute("LOCK TABLE events IN ACCESS EXCLUSIVE MODE")
+        end = threading.Timer(5, owner.rollback)
+        end.start()
+        with pytest.raises(StatementTimedOut):
+            clutter(job, {"disk_bytes": 1})
+        end.cancel()
 
 
 LIMITS: list[tuple[dict[str, Any], str]] = [

@@ -262,6 +262,16 @@ def test_runs_of_a_windowed_policy_tile(job: Job) -> None:
     assert job.one("SELECT min(at) FROM events") == pendulum.datetime(2023, 7, 1)
 
 
+def test_an_interval_is_taken_as_a_whole(job: Job) -> None:
+    """No run of another interval would take the rest, and the report would say for ever that it waits."""
+    fields = {"stale": OlderThan("at", keep="1 month"), "window": "interval"}
+    one_less, all_of_february = (job.policy(guard=Guard(max_fraction=1, max_rows=n), **fields) for n in (671, 672))
+    window = interval_of(one_less, pendulum.datetime(2023, 3, 1), pendulum.datetime(2023, 4, 1))
+    with pytest.raises(PlanRefused, match=r"rows of this interval are stale, more than guard\.max_rows 671.*raise"):
+        job.plan(one_less, window)
+    assert job.plan(all_of_february, window).stale_rows == 672
+
+
 def test_a_windowed_run_can_be_done_again(job: Job) -> None:
     """Rows that came late into a past window are taken by a new run over it, and nothing else is."""
     policy = job.policy(stale=OlderThan("at", keep="1 month"), window="interval")

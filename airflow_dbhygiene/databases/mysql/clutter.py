@@ -71,6 +71,8 @@ def oldest_age_seconds(
     """Give the seconds since the oldest stale row's age, by the database's clock; None when no row is stale.
 
     The age column is a timestamp, a date or an epoch.
+
+    :raises PlanRefused: when its date is none, as 2013-02-31
     """
     name = quoted(stale.column)
     rows = session.execute(
@@ -80,7 +82,13 @@ def oldest_age_seconds(
         return None
     if stale.epoch:
         return clock(session) - int(rows[0][0]) / (1000 if stale.epoch == "ms" else 1)
-    moment = pendulum.parse(str(rows[0][0]), tz=stale.zone or "UTC")
+    # A TIMESTAMP is written in the session's zone, which is UTC: then the policy's is keep's calendar alone.
+    stamp = catalog.types_of(session, table).get(stale.column, "").startswith("timestamp")
+    try:
+        moment = pendulum.parse(str(rows[0][0]), tz="UTC" if stamp else stale.zone or "UTC")
+    except ValueError as error:
+        fault = f"{stale.column} of its oldest stale row is {rows[0][0]}, which is no date: correct that row."
+        raise PlanRefused(str(table), (fault,)) from error
     assert isinstance(moment, pendulum.DateTime)  # noqa: S101 - the server's own spelling of one
     return clock(session) - moment.timestamp()
 

@@ -51,8 +51,10 @@ def measure(session: PostgresSession, table: TableName, names: Collection[str]) 
     :param names: some of MEASURES
     :raises NotFound: when there is no such table: nothing there is not nothing to do
     :raises PlanRefused: when dead tuples are asked for, and their statistics are lost
+    :raises StatementTimedOut: when somebody keeps the table locked: its size is unknown as long
     """
-    sizes = session.execute(_SIZES, {"schema": table.schema, "table": table.table})[0]
+    with session.transaction():
+        sizes = session.execute(_SIZES, {"schema": table.schema, "table": table.table})[0]
     live, dead, table_bytes, index_bytes, relations, lost = sizes
     if not relations:
         raise NotFound(f"table {table} does not exist, or the role may not see its schema.")

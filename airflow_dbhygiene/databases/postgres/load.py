@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 LIMITS: Final = frozenset({"max_replica_lag_seconds", "max_wal_kept_bytes", "max_wal_fraction", "max_active_sessions"})
 """Limits of a pace that this engine can observe."""
 
-_WAITING: Final[LiteralString] = """
-SELECT mode, pid
+_IN_THE_WAY: Final[LiteralString] = """
+SELECT CASE WHEN granted THEN 'holds' ELSE 'waits for' END, mode, pid
 FROM pg_catalog.pg_locks
-WHERE NOT granted AND locktype = 'relation' AND pid <> pg_catalog.pg_backend_pid()
+WHERE (NOT granted OR mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock'))
+  AND locktype = 'relation' AND pid <> pg_catalog.pg_backend_pid()
   AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
   AND relation = (SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
                   WHERE n.nspname = %(schema)s AND c.relname = %(table)s)
@@ -35,7 +36,7 @@ WHERE NOT granted AND locktype = 'transactionid'
 _REPLICA_LAG: Final[LiteralString] = """
 SELECT application_name, state IS NULL, extract(epoch FROM coalesce(replay_lag, '0'))::float8
 FROM pg_catalog.pg_stat_replication
-WHERE state IS NULL OR state = 'streaming'
+WHERE state IS NULL OR state IN ('streaming', 'catchup')
 ORDER BY 2 DESC, 3 DESC
 LIMIT 1
 """
@@ -55,11 +56,11 @@ FROM pg_catalog.pg_control_checkpoint()
 """
 
 _ACTIVE: Final[LiteralString] = """
-SELECT count(*) FILTER (WHERE state = 'active'), count(*) FILTER (WHERE state IS NULL)
+SELECT count(*) FILTER (WHERE state = 'active'), count(*) FILTER (WHERE backend_type IS NULL)
 FROM pg_catalog.pg_stat_activity
 WHERE coalesce(backend_type, 'client backend') = 'client backend' AND pid <> pg_catalog.pg_backend_pid()
 """
-"""Of a session that the role may not see, its type is hidden as its state is: it counts as hidden."""
+"""Of a session that the role may not see even its type is hidden. One that just begins has no state yet, either."""
 
 
 def busy(session: PostgresSession, table: TableName, pace: Pace) -> Iterator[str]:
@@ -67,7 +68,7 @@ def busy(session: PostgresSession, table: TableName, pace: Pace) -> Iterator[str
 
     :raises PrivilegeMissing: when the role may not see what the policy limits
     """
-    yield from _waiting(session, table)
+    yield from _in_the_way(session, table)
     if pace.max_replica_lag_seconds is not None:
         yield from _replica_lag(session, pace.max_replica_lag_seconds)
     if pace.max_wal_kept_bytes is not None:
@@ -93,10 +94,10 @@ def clock(session: PostgresSession) -> float:
     return float(session.execute("SELECT extract(epoch FROM pg_catalog.clock_timestamp())::float8")[0][0])
 
 
-def _waiting(session: PostgresSession, table: TableName) -> Iterator[str]:
-    """Let whoever wants to lock the whole table go first: behind it all others would queue."""
-    for mode, pid in session.execute(_WAITING, {"schema": table.schema, "table": table.table}):
-        yield f"session {pid} waits for {mode} on {table}"
+def _in_the_way(session: PostgresSession, table: TableName) -> Iterator[str]:
+    """Let whoever wants to lock the whole table go first, and come to its end: behind it all others would queue."""
+    for has, mode, pid in session.execute(_IN_THE_WAY, {"schema": table.schema, "table": table.table}):
+        yield f"session {pid} {has} {mode} on {table}"
 
 
 def _replica_lag(session: PostgresSession, most: float) -> Iterator[str]:
