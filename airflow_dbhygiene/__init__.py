@@ -120,3 +120,8 @@ def __getattr__(name: str) -> Any:
         if name in names:
             return getattr(importlib.import_module(home), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Name them before they are loaded: a shell completes what stands here."""
+    return sorted({*globals(), *__all__})

@@ -1,5 +1,7 @@
 """Place and release legal holds, pause and resume: trigger one of these, and fill in the form."""
 
+from typing import Any
+
 from airflow.sdk import DAG, Param
 
 from airflow_dbhygiene import HoldOperator, PauseOperator, ReleaseHoldOperator, ResumeOperator
@@ -7,12 +9,12 @@ from airflow_dbhygiene import HoldOperator, PauseOperator, ReleaseHoldOperator, 
 SHOP = {"conn_id": "shop_pg"}
 
 
-def text(description: str, default: str = "", **schema: object) -> Param:
+def text(description: str, default: str = "", **schema: Any) -> Param:
     """Make a field of a form."""
     return Param(default, type="string", description=description, **schema)
 
 
-def optional(description: str, **schema: object) -> Param:
+def optional(description: str, **schema: Any) -> Param:
     """Make a field that may be left empty: Airflow asks for a text wherever null is not allowed."""
     return Param(None, type=["null", "string"], description=description, **schema)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
@@ -15,6 +16,7 @@ from airflow_dbhygiene.cli.telling import errors_told, show, tell
 from airflow_dbhygiene.connections import open_site
 from airflow_dbhygiene.errors import PolicyInvalid
 from airflow_dbhygiene.operators.moments import parse_moment
+from airflow_dbhygiene.operators.restore import parse_chunks
 from airflow_dbhygiene.steps.abandon import abandon as abandon_run
 from airflow_dbhygiene.steps.erase import ErasureWish
 from airflow_dbhygiene.steps.erase import erase as erase_rows
@@ -22,6 +24,8 @@ from airflow_dbhygiene.steps.hold import HoldWish, list_holds, parse_keys, place
 from airflow_dbhygiene.steps.pause import list_pauses
 from airflow_dbhygiene.steps.pause import pause as pause_scope
 from airflow_dbhygiene.steps.pause import resume as resume_scope
+from airflow_dbhygiene.steps.restore import Wish
+from airflow_dbhygiene.steps.restore import restore as restore_rows
 from airflow_dbhygiene.steps.runs import list_runs
 
 if TYPE_CHECKING:
@@ -85,6 +89,17 @@ def abandon(args: Namespace, site: Site) -> Iterable[dict[str, Any]]:
     told = abandon_run(site, args.run, args.reason, _who(args))
     names = ("rows_archived", "rows_purged", "rows_left", "objects_discarded", "certificate")
     yield {"run": told["run"], "state": told["state"], **told["abandonment"], **{name: told[name] for name in names}}
+
+
+@_command
+def restore(args: Namespace, site: Site) -> Iterable[dict[str, Any]]:
+    """Put rows of a run back, or count what would come back."""
+    restore_id = f"{_who(args)}-{os.urandom(5).hex()}"
+    wish = Wish(args.run, restore_id, parse_chunks(args.chunks), args.where, args.into, dry_run=not args.execute)
+    came = restore_rows(site, wish)
+    if wish.dry_run:
+        tell("This was a dry run, nothing was changed: --execute puts the rows back.")
+    yield {"run": args.run, "dry_run": wish.dry_run, "restored": came.restored, "existing": came.existing}
 
 
 @_command

@@ -28,6 +28,12 @@ _POLICY = Arg(("--policy",), help="name of a policy: all its runs")
 _LIMIT = Arg(("--limit",), type=int, default=20, help="how many (default: 20)")
 _KEY = Arg(("--key",), action="append", help="a primary key's value, or values as a JSON list; may be repeated")
 _KEYS_FROM = Arg(("--keys-from",), help="a file with a key a line; - reads the standard input")
+_RESTORE = (
+    Arg(("--chunks",), help="these chunks: 3 or 2-5 (default: all)"),
+    Arg(("--where",), help="one boolean SQL expression over the archived columns (default: all rows)"),
+    Arg(("--into",), help="schema.table (default: the table that they came from)"),
+    Arg(("--execute",), action="store_true", help="put them back; without it they are counted, and nothing is changed"),
+)
 _COMMON = (_CONN_ID, ARG_OUTPUT, ARG_VERBOSE)
 
 
@@ -36,7 +42,7 @@ def get_commands() -> list[CLICommand]:
     return [
         GroupCommand(
             name="dbhygiene",
-            help="Holds, pauses, runs and archives of database hygiene",
+            help="Holds, pauses, runs, restores and archives of database hygiene",
             subcommands=[
                 GroupCommand(name="hold", help="Legal holds: rows that no purge may delete", subcommands=_HOLDS),
                 _action("pause", "Stop every purge of a scope within one batch", _SCOPE, _REASON, _BY),
@@ -44,6 +50,7 @@ def get_commands() -> list[CLICommand]:
                 _action("pauses", "List the pauses that stand"),
                 _action("runs", "List the latest runs", _POLICY, _LIMIT),
                 _action("abandon", "Give a run up for good, so that nothing waits for it", _RUN_ID, _REASON, _BY),
+                _action("restore", "Put rows of a run back: a dry run, until --execute", _RUN_ID, *_RESTORE, _BY),
                 _action(
                     "erase",
                     "Take rows out of a policy's archives, and certify it",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_dbhygiene.operators.moments import moments_of, origin_of
-from airflow_dbhygiene.operators.step import HygieneOperator, is_asked, shown
+from airflow_dbhygiene.operators.step import HygieneOperator, is_asked, refuse_unheard, shown
 from airflow_dbhygiene.policy.moments import resolve_window
 
 if TYPE_CHECKING:
@@ -53,6 +53,8 @@ class PlanOperator(HygieneOperator):
         window = resolve_window(self._policy, moments_of(context, self.as_of))
         origin = origin_of(context, self.task_id)
         dry = is_asked(self.is_dry_run, "dry_run")
+        if not dry:
+            refuse_unheard(context["dag_run"].conf)
         run_id = run_id_of(self._policy, window, origin)
         tickets = None if dry else planned_before(site, self._policy, window, origin)
         if tickets is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from abc import abstractmethod
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow.sdk import BaseOperator
@@ -140,6 +141,20 @@ def is_asked(value: Any, name: str) -> bool:
     if text not in (*_YES, *_NO):
         raise PolicyInvalid(f"{name} is {value!r}: write true or false.")
     return text in _YES
+
+
+def refuse_unheard(conf: Mapping[str, Any] | None) -> None:
+    """Refuse a real run that somebody meant to be a dry one.
+
+    :param conf: what the DAG run was triggered with; Airflow takes any key, and no task need look at it
+    :raises PolicyInvalid: when it asks for a dry run, in this or a similar spelling
+    """
+    for key, value in (conf or {}).items():
+        if get_close_matches(key.lower(), ["dry_run"], cutoff=0.65) and str(value).strip().lower() not in _NO:
+            raise PolicyInvalid(
+                f"the run was triggered with {key!r}, and this would be a real one: write 'dry_run', and in a DAG of "
+                f"your own give PlanOperator dry_run=\"{{{{ params.get('dry_run', false) }}}}\". Nothing was planned."
+            )
 
 
 def shown(policy: Policy) -> str:

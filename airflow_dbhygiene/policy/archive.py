@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Discriminator, Field, PositiveInt, Tag, model_validator
 
 from airflow_dbhygiene.policy.fields import UNKNOWN_KIND, Name, Part, Place, Url
 from airflow_dbhygiene.policy.names import TableName, parse_place
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class ObjectLock(Part):
@@ -26,7 +29,9 @@ class Encryption(Part):
     """How the store encrypts objects: with its own keys, or with one of its key service."""
 
     kind: Literal["sse-s3", "sse-kms"] = Field(description="the store's own keys, or those of its key service")
-    key_id: Name | None = Field(None, description="key of the key service; None is the bucket's or account's own")
+    key_id: Name | None = Field(
+        default=None, description="key of the key service; None is the bucket's or account's own"
+    )
 
 
 class Parquet(Part):
@@ -35,13 +40,16 @@ class Parquet(Part):
     The part before the ``@`` is an Airflow connection id.
     """
 
+    by_position: ClassVar = "url"
     kind: Literal["parquet"] = "parquet"
     url: Url = Field(description="where objects go: scheme://connection@bucket/prefix")
-    object_bytes: PositiveInt = Field(128 * 2**20, description="about how many bytes of rows one object holds")
-    compression_level: int = Field(1, ge=1, le=22, description="zstd's level: 1 is fast, 22 is small")
-    as_text: tuple[str, ...] = Field((), description="columns to keep in the server's own text form")
-    object_lock: ObjectLock | None = Field(None, description="protect objects by S3 Object Lock")
-    encryption: Encryption | None = Field(None, description="server-side encryption; None leaves it to the bucket")
+    object_bytes: PositiveInt = Field(default=128 * 2**20, description="about how many bytes of rows one object holds")
+    compression_level: int = Field(default=1, ge=1, le=22, description="zstd's level: 1 is fast, 22 is small")
+    as_text: tuple[str, ...] = Field(default=(), description="columns to keep in the server's own text form")
+    object_lock: ObjectLock | None = Field(default=None, description="protect objects by S3 Object Lock")
+    encryption: Encryption | None = Field(
+        default=None, description="server-side encryption; None leaves it to the bucket"
+    )
 
     @model_validator(mode="after")
     def _s3_alone_locks_and_encrypts(self) -> Self:
@@ -51,8 +59,18 @@ class Parquet(Part):
             raise ValueError("encryption.key_id is for kind 'sse-kms'.")
         return self
 
-    def __init__(self, url: str | None = None, /, **data: Any) -> None:
-        super().__init__(**({"url": url} if url is not None else {}), **data)
+    if TYPE_CHECKING:
+
+        def __init__(  # noqa: PLR0913
+            self,
+            url: str,
+            *,
+            object_bytes: int = ...,
+            compression_level: int = ...,
+            as_text: Sequence[str] = ...,
+            object_lock: ObjectLock | None = None,
+            encryption: Encryption | None = None,
+        ) -> None: ...
 
     @property
     def address(self) -> str:
@@ -67,12 +85,14 @@ class ColdTable(Part):
     from the one that is cleaned, and gains the columns that it gains.
     """
 
+    by_position: ClassVar = "table"
     kind: Literal["cold_table"] = "cold_table"
     table: Place = Field(description="where rows go: schema.table, or connection@schema.table")
-    object_rows: PositiveInt = Field(100_000, description="rows that are copied in one transaction at most")
+    object_rows: PositiveInt = Field(default=100_000, description="rows that are copied in one transaction at most")
 
-    def __init__(self, table: str | None = None, /, **data: Any) -> None:
-        super().__init__(**({"table": table} if table is not None else {}), **data)
+    if TYPE_CHECKING:
+
+        def __init__(self, table: str, *, object_rows: int = ...) -> None: ...
 
     @property
     def address(self) -> str:

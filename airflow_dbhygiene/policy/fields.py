@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -88,11 +88,20 @@ _leniently: ContextVar[bool] = ContextVar("_leniently", default=False)
 
 
 class Part(BaseModel):
-    """Frozen, and strict about what it does not know."""
+    """Frozen, and strict about what it does not know.
 
+    Where a field may be given by position, a signature for type checkers says so: those that pydantic's own gives them
+    have names alone.
+    """
+
+    by_position: ClassVar[str | None] = None
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=False)
 
-    def __init__(self, **data: Any) -> None:
+    def __init__(self, first: Any = None, /, **data: Any) -> None:
+        if first is not None:
+            if self.by_position is None or self.by_position in data:
+                raise TypeError(f"{type(self).__name__} takes no such argument by position: name its fields.")
+            data[self.by_position] = first
         if _leniently.get():
             data = {name: value for name, value in data.items() if name in type(self).model_fields}
         if _within.get():

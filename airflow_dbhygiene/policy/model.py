@@ -17,46 +17,56 @@ from airflow_dbhygiene.policy.stale import Matching, Stale
 class Guard(Part):
     """Limits beyond which a plan is refused or cut short."""
 
-    max_rows: PositiveInt = Field(5_000_000, description="rows a run takes; what is beyond waits for the next run")
-    max_fraction: Fraction = Field(0.5, description="refuse when more of the table than this is stale")
-    max_chunks: int = Field(64, ge=1, le=1024, description="mapped task groups per run")
-    min_chunk_rows: PositiveInt = Field(100_000, description="a chunk is not cut smaller than this")
+    max_rows: PositiveInt = Field(
+        default=5_000_000, description="rows a run takes; what is beyond waits for the next run"
+    )
+    max_fraction: Fraction = Field(default=0.5, description="refuse when more of the table than this is stale")
+    max_chunks: int = Field(default=64, ge=1, le=1024, description="mapped task groups per run")
+    min_chunk_rows: PositiveInt = Field(default=100_000, description="a chunk is not cut smaller than this")
     allow_full_scan: bool = Field(default=False, description="work without an index on the age column")
     max_optimize_bytes: PositiveInt | None = Field(
-        None, description="largest copy that reclaim 'optimize' may make: the server's disk has room for it"
+        default=None, description="largest copy that reclaim 'optimize' may make: the server's disk has room for it"
     )
 
 
 class Pace(Part):
     """How fast rows are purged, and when not at all."""
 
-    target_batch_seconds: PositiveSeconds = Field(0.25, description="what one transaction should last")
-    max_batch_rows: PositiveInt = Field(100_000, description="rows in one transaction at most")
-    rest_fraction: float = Field(0.0, ge=0, description="pause after a batch, as a part of the batch's own time")
-    lock_timeout_seconds: PositiveSeconds = Field(0.2, le=0.5, description="how long a batch waits for a row's lock")
+    target_batch_seconds: PositiveSeconds = Field(default=0.25, description="what one transaction should last")
+    max_batch_rows: PositiveInt = Field(default=100_000, description="rows in one transaction at most")
+    rest_fraction: float = Field(
+        default=0.0, ge=0, description="pause after a batch, as a part of the batch's own time"
+    )
+    lock_timeout_seconds: PositiveSeconds = Field(
+        default=0.2, le=0.5, description="how long a batch waits for a row's lock"
+    )
     max_replica_lag_seconds: PositiveSeconds | None = Field(
-        None, description="pause while a standby, or one of the replicas named below, is further behind"
+        default=None, description="pause while a standby, or one of the replicas named below, is further behind"
     )
     replica_conn_ids: tuple[Name, ...] = Field(
-        (), description="Airflow connections of the replicas to ask for their lag (MySQL, MariaDB)"
+        default=(), description="Airflow connections of the replicas to ask for their lag (MySQL, MariaDB)"
     )
     max_wal_kept_bytes: PositiveInt | None = Field(
-        None, description="pause while a replication slot keeps more WAL (PostgreSQL)"
+        default=None, description="pause while a replication slot keeps more WAL (PostgreSQL)"
     )
     max_wal_fraction: float | None = Field(
-        None,
+        default=None,
         gt=0,
         lt=1,
         description="pause while more of max_wal_size was written since the last checkpoint began (PostgreSQL)",
     )
     max_history_list_length: PositiveInt | None = Field(
-        None, description="pause while InnoDB has more old row versions to clear away (MySQL, MariaDB)"
+        default=None, description="pause while InnoDB has more old row versions to clear away (MySQL, MariaDB)"
     )
-    max_active_sessions: PositiveInt | None = Field(None, description="pause while more other sessions are at work")
-    hours: Hours | None = Field(None, description="span of the day in which rows are purged: '22:00-06:00'")
-    zone: Zone = Field("UTC", description="zone of the hours")
-    max_pause_seconds: PositiveSeconds = Field(60, description="a longer pause frees the worker: the task is deferred")
-    max_idle_seconds: PositiveSeconds = Field(86_400, description="a chunk that has not moved for longer fails")
+    max_active_sessions: PositiveInt | None = Field(
+        default=None, description="pause while more other sessions are at work"
+    )
+    hours: Hours | None = Field(default=None, description="span of the day in which rows are purged: '22:00-06:00'")
+    zone: Zone = Field(default="UTC", description="zone of the hours")
+    max_pause_seconds: PositiveSeconds = Field(
+        default=60, description="a longer pause frees the worker: the task is deferred"
+    )
+    max_idle_seconds: PositiveSeconds = Field(default=86_400, description="a chunk that has not moved for longer fails")
 
 
 class Notify(Part):
@@ -86,28 +96,32 @@ class Policy(Part):
     stale: Stale = Field(description="which rows may go: OlderThan, Expired or Matching")
     archive: Archive = Field(description="where their copies go")
     window: Literal["cumulative", "interval"] = Field(
-        "cumulative", description="all rows before the cutoff, or only those of the run's own data interval"
+        default="cumulative", description="all rows before the cutoff, or only those of the run's own data interval"
     )
-    verify: Literal["sample", "content"] = Field("sample", description="compare some, or all, rows with the server's")
-    sample_rows: PositiveInt = Field(1_000, description="rows per object that a sample compares")
-    guard: Guard = Field(Guard(), description="limits beyond which a plan is refused or cut short")
-    pace: Pace = Field(Pace(), description="how fast rows are purged, and when not at all")
+    verify: Literal["sample", "content"] = Field(
+        default="sample", description="compare some, or all, rows with the server's"
+    )
+    sample_rows: PositiveInt = Field(default=1_000, description="rows per object that a sample compares")
+    guard: Guard = Field(default=Guard(), description="limits beyond which a plan is refused or cut short")
+    pace: Pace = Field(default=Pace(), description="how fast rows are purged, and when not at all")
     children: Literal["refuse", "skip"] = Field(
-        "refuse", description="refuse when other tables' rows point at stale ones, or leave such rows out"
+        default="refuse", description="refuse when other tables' rows point at stale ones, or leave such rows out"
     )
     restored: Literal["keep", "purge"] = Field(
-        "keep", description="whether rows that were restored from an archive stay, or may be purged again"
+        default="keep", description="whether rows that were restored from an archive stay, or may be purged again"
     )
     mask: dict[Name, Literal["drop", "null", "hash"]] = Field(
         default_factory=dict, description="columns to drop, null or hash on their way into the archive: no restore then"
     )
-    mask_conn_id: Name | None = Field(None, description="Airflow connection whose password is the key of the hashes")
-    reclaim: Literal["vacuum", "analyze", "optimize", "none"] = Field(
-        "vacuum", description="what happens to the table afterwards"
+    mask_conn_id: Name | None = Field(
+        default=None, description="Airflow connection whose password is the key of the hashes"
     )
-    owner: Name = Field("airflow", description="owner of the Airflow tasks")
-    tags: tuple[str, ...] = Field((), description="tags of the DAG, beside 'hygiene' and the connection id")
-    notify: tuple[Notify, ...] = Field((), description="whom to tell when a task fails")
+    reclaim: Literal["vacuum", "analyze", "optimize", "none"] = Field(
+        default="vacuum", description="what happens to the table afterwards"
+    )
+    owner: Name = Field(default="airflow", description="owner of the Airflow tasks")
+    tags: tuple[str, ...] = Field(default=(), description="tags of the DAG, beside 'hygiene' and the connection id")
+    notify: tuple[Notify, ...] = Field(default=(), description="whom to tell when a task fails")
 
     @model_validator(mode="after")
     def _interval_needs_an_age(self) -> Self:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,13 +12,15 @@ from airflow_dbhygiene.policy.fields import Keep, Name, Part, Zone
 class _Aged(Part):
     """What OlderThan and Expired share."""
 
+    by_position: ClassVar = "column"
     column: Name = Field(description="the column that tells a row's age")
-    zone: Zone | None = Field(None, description="zone of a timestamp or date column without one; also keep's calendar")
-    epoch: Literal["s", "ms"] | None = Field(None, description="unit of an integer column that counts from 1970")
-    where: str | None = Field(None, description="one more boolean SQL expression that stale rows fulfil")
-
-    def __init__(self, column: str | None = None, /, **data: Any) -> None:
-        super().__init__(**({"column": column} if column is not None else {}), **data)
+    zone: Zone | None = Field(
+        default=None, description="zone of a timestamp or date column without one; also keep's calendar"
+    )
+    epoch: Literal["s", "ms"] | None = Field(
+        default=None, description="unit of an integer column that counts from 1970"
+    )
+    where: str | None = Field(default=None, description="one more boolean SQL expression that stale rows fulfil")
 
 
 class OlderThan(_Aged):
@@ -30,12 +32,36 @@ class OlderThan(_Aged):
     kind: Literal["older_than"] = "older_than"
     keep: Keep = Field(description="how long rows stay: '90 days', '7 years', '1 year 6 months'")
 
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            column: str,
+            *,
+            keep: str,
+            zone: str | None = None,
+            epoch: Literal["s", "ms"] | None = None,
+            where: str | None = None,
+        ) -> None: ...
+
 
 class Expired(_Aged):
     """Rows whose own expiry column has passed: ``Expired("expires_at")``, with ``grace`` if they may linger."""
 
     kind: Literal["expired"] = "expired"
-    grace: Keep | None = Field(None, description="how long after its expiry a row stays")
+    grace: Keep | None = Field(default=None, description="how long after its expiry a row stays")
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            column: str,
+            *,
+            grace: str | None = None,
+            zone: str | None = None,
+            epoch: Literal["s", "ms"] | None = None,
+            where: str | None = None,
+        ) -> None: ...
 
 
 class Matching(Part):
@@ -44,11 +70,13 @@ class Matching(Part):
     The expression must not depend on the clock: the same run must select the same rows again.
     """
 
+    by_position: ClassVar = "where"
     kind: Literal["matching"] = "matching"
     where: str = Field(min_length=1, description="one boolean SQL expression over the table's columns")
 
-    def __init__(self, where: str | None = None, /, **data: Any) -> None:
-        super().__init__(**({"where": where} if where is not None else {}), **data)
+    if TYPE_CHECKING:
+
+        def __init__(self, where: str) -> None: ...
 
 
 Stale = Annotated[OlderThan | Expired | Matching, Field(discriminator="kind")]

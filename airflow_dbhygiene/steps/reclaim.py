@@ -6,8 +6,9 @@ import time
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_dbhygiene.errors import PlanRefused
+from airflow_dbhygiene.errors import IllegalMove, PlanRefused
 from airflow_dbhygiene.ledger import Ledger
+from airflow_dbhygiene.ledger.moves import PURGED
 from airflow_dbhygiene.steps.going_on import run_that_goes_on
 from airflow_dbhygiene.steps.site import mebibytes
 
@@ -90,8 +91,18 @@ def reclaim(site: Site, run_id: str) -> Reclaimed:
 
 
 def rows_purged(site: Site, run_id: str) -> int:
-    """Count the rows that a run has deleted so far."""
+    """Count the rows that a run has deleted, once all its chunks are done.
+
+    :raises IllegalMove: when one is not, though no task has failed: without this the DAG run would be green
+    """
     with site.database.session() as session:
+        if undone := [chunk for chunk in Ledger(session).chunks(run_id) if chunk.state != PURGED]:
+            message = (
+                f"{undone[0].label} is {undone[0].state} and not purged, and so are {len(undone) - 1} others, though "
+                f"no task has failed: somebody marked tasks by hand, as successful or as skipped. Clear archive, "
+                f"verify and purge of these chunks with downstream: what is done is not done twice."
+            )
+            raise IllegalMove(message)
         return int(Ledger(session).figures(run_id)["rows_purged"])
 
 

@@ -20,6 +20,8 @@ from airflow_dbhygiene.errors import PolicyInvalid
 from airflow_dbhygiene.policy import ColdTable, Parquet
 from airflow_dbhygiene.steps.archive import archive
 from tests.job import STALE_EVENTS, Job
+from tests.mysql_job import EVENTS as MYSQL_EVENTS
+from tests.mysql_job import MySqlJob
 
 AIRFLOW = Path(sys.executable).with_name("airflow")
 
@@ -125,6 +127,42 @@ def test_a_run_is_given_up_from_the_command_line(job: Job, airflow: Commands) ->
     assert run["state"] == "abandoned"
     with pytest.raises(SystemExit, match=r"^NotFound: run typo is not in this database's ledger"):
         airflow("abandon", "typo", "--reason", "the bucket moves")
+
+
+def test_a_run_is_restored_from_the_command_line(job: Job, airflow: Commands) -> None:
+    """Counted first, and nothing changed; put back when asked to, under a hold that says who; twice changes nothing."""
+    run = job.run(job.policy(archive=Parquet(f"file://{job.folder}")))["run"]
+    chosen = ("restore", run, "--where", "id < 10", "--by", "ann", "-o", "json")
+    assert rows_of(airflow(*chosen)) == [{"run": run, "dry_run": "True", "restored": "10", "existing": "0"}]
+    assert job.one("SELECT count(*) FROM events WHERE id < 3000") == 0
+    assert rows_of(airflow("hold", "list", "-o", "json")) == []
+
+    assert rows_of(airflow(*chosen, "--execute"))[0]["restored"] == "10"
+    assert job.one("SELECT count(*) FROM events WHERE id < 3000") == 10
+    assert rows_of(airflow("hold", "list", "-o", "json"))[0]["hold_id"].startswith("restored ann-")
+    (again,) = rows_of(airflow(*chosen, "--chunks", "1", "--execute"))
+    assert (again["dry_run"], again["restored"], again["existing"]) == ("False", "0", "10")
+    with pytest.raises(SystemExit, match=r"^PolicyInvalid: chunks 'one' is neither a number nor a range"):
+        airflow("restore", run, "--chunks", "one")
+    with pytest.raises(SystemExit, match=r"^NotFound: run typo is not in this database's ledger"):
+        airflow("restore", "typo", "--execute")
+
+
+def test_a_run_comes_back_on_mariadb_and_mysql(
+    mysql_database: dict[str, Any], tmp_path: Path, airflow: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same command, by a connection of the other kind."""
+    job = MySqlJob(folder=tmp_path, parameters=mysql_database)
+    for statement in MYSQL_EVENTS:
+        job.execute(statement)
+    names = {"user": "login", "database": "schema", "host": "host", "port": "port", "password": "password"}
+    fields = {theirs: mysql_database[ours] for ours, theirs in names.items()}
+    monkeypatch.setenv("AIRFLOW_CONN_SHOP_PG", json.dumps({"conn_type": "mysql", **fields}))
+    run = job.run(job.policy(archive=Parquet(f"file://{tmp_path}")))["run"]
+    for execute, left in ((), 0), (("--execute",), STALE_EVENTS):
+        (told,) = rows_of(airflow("restore", run, *execute, "-o", "json"))
+        assert told["restored"] == str(STALE_EVENTS)
+        assert job.one("SELECT count(*) FROM events WHERE id < 3000") == left
 
 
 def test_what_is_wrong_is_told_in_a_line(airflow: Commands) -> None:

@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow_dbhygiene import (
     HoldOperator,
     PauseOperator,
+    PlanOperator,
     ReleaseHoldOperator,
     ResumeOperator,
     VerifyArchiveOperator,
@@ -20,7 +21,7 @@ from airflow_dbhygiene import (
 from airflow_dbhygiene.policy import Parquet
 from airflow_dbhygiene.steps.hold import list_holds
 from airflow_dbhygiene.steps.pause import list_pauses
-from tests.job import STALE_EVENTS, Job
+from tests.job import AS_OF, STALE_EVENTS, Job
 
 FIELDS: dict[str, Any] = {"task_id": "t", "conn_id": "shop_pg"}
 CONTEXT: Any = {
@@ -50,6 +51,15 @@ def test_a_restore_as_a_group(job: Job) -> None:
     assert job.one("SELECT count(*) FROM events WHERE id < 100") == 0
     assert restore.execute(CONTEXT) == {"restored": 100, "existing": 0, "earlier": 0}
     assert job.one("SELECT count(*) FROM events WHERE id < 100") == 100
+
+
+def test_a_plan_that_was_to_be_dry_is_refused(job: Job) -> None:
+    """Whoever wrote the DAG forgot the switch, and whoever triggers it does not know."""
+    dag_run = SimpleNamespace(dag_id="d", run_id="r", run_after=AS_OF, conf={"dry_run": True})
+    task = PlanOperator(task_id="plan", policy=job.policy(conn_id="shop_pg", archive=Parquet(f"file://{job.folder}")))
+    with pytest.raises(AirflowFailException, match="give PlanOperator dry_run="):
+        task.execute({**CONTEXT, "dag_run": dag_run})
+    assert job.one("SELECT to_regclass('dbhygiene.run') IS NULL")
 
 
 def test_a_hold_by_a_task(job: Job) -> None:

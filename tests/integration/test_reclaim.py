@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_dbhygiene.errors import PrivilegeMissing
+from airflow_dbhygiene.errors import IllegalMove, PrivilegeMissing
 from airflow_dbhygiene.steps.archive import archive
 from airflow_dbhygiene.steps.purge import purge
-from airflow_dbhygiene.steps.reclaim import reclaim
+from airflow_dbhygiene.steps.reclaim import reclaim, rows_purged
 from airflow_dbhygiene.steps.report import describe, report
 from airflow_dbhygiene.steps.verify import verify
 from tests.integration.test_refusals import make_role
-from tests.job import Job
+from tests.job import STALE_EVENTS, Job
 
 
 @pytest.mark.rights("reclaim")
@@ -36,6 +36,18 @@ def test_a_warning_is_heard_by_a_role_that_hears_errors_alone(job: Job) -> None:
     job.execute("ALTER TABLE events OWNER TO postgres")
     with pytest.raises(PrivilegeMissing, match="the server skipped"):
         reclaim(role.site, ticket.run)
+
+
+def test_a_chunk_that_is_not_purged_is_noticed_though_no_task_failed(job: Job) -> None:
+    """Somebody may mark tasks as successful by hand: the DAG run was green, and the rows were all there."""
+    first, *others = job.start(job.policy())
+    for ticket in others:
+        for step in (archive, verify, purge):
+            step(job.site, ticket.run, ticket.chunk)
+    with pytest.raises(IllegalMove, match=r"^chunk 1 .* is planned and not purged, .* Clear archive, verify and purge"):
+        rows_purged(job.site, first.run)
+    assert job.finish([first])["state"] == "done"
+    assert rows_purged(job.site, first.run) == STALE_EVENTS
 
 
 @pytest.mark.rights("reclaim")

@@ -15,7 +15,7 @@ from airflow_dbhygiene import OlderThan, Parquet, Policy, dags_from_folder, hygi
 from airflow_dbhygiene.dag import restore_task_group
 from airflow_dbhygiene.errors import PolicyInvalid
 from airflow_dbhygiene.operators import PlanOperator
-from airflow_dbhygiene.operators.step import is_asked, task_name
+from airflow_dbhygiene.operators.step import is_asked, refuse_unheard, task_name
 from airflow_dbhygiene.sensors import ClutterSensor
 
 
@@ -114,6 +114,24 @@ def test_a_switch_that_says_neither_is_refused() -> None:
     """A misspelled dry run is no real one."""
     with pytest.raises(PolicyInvalid, match=r"dry_run is 'ture': write true or false"):
         is_asked("ture", "dry_run")
+
+
+@pytest.mark.parametrize(
+    "key", ["dry_run", "dryrun", "dry-run", "dryRun", "DRY_RUN", "dry run", "is_dry_run", "dry_rum"]
+)
+def test_a_dry_run_that_no_task_heard_of_is_refused(key: str) -> None:
+    """Airflow takes whatever a run is triggered with: a misspelled switch, or one that a DAG has not, made a real run."""
+    with pytest.raises(PolicyInvalid, match=rf"triggered with '{key}', and this would be a real one: write 'dry_run'"):
+        refuse_unheard({key: True})
+    refuse_unheard({key: False})
+
+
+@pytest.mark.parametrize(
+    "conf", [None, {}, {"run": "x"}, {"dry": "goods"}, {"as_of": "2026-01-31"}, {"test_run": True}]
+)
+def test_whatever_else_a_run_is_triggered_with_is_its_own_affair(conf: Any) -> None:
+    """A group in somebody's DAG shares its settings with other tasks."""
+    refuse_unheard(conf)
 
 
 def test_each_of_a_mapped_task_has_a_name_of_its_own() -> None:

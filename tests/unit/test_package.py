@@ -1,5 +1,6 @@
 """What the package's files promise whoever installs it."""
 
+import ast
 import pkgutil
 import re
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import airflow_dbhygiene
+import airflow_dbhygiene.policy
 from airflow_dbhygiene.ledger.migrations import VERSION
 
 HEAVY = ("pyarrow", "adbc_driver_manager", "adbc_driver_postgresql", "psycopg", "s3fs", "sqlglot", "numpy")
@@ -78,3 +80,43 @@ def test_the_ledger_scripts_are_packaged() -> None:
     for engine in ("postgresql", "mysql"):
         folder = resources.files("airflow_dbhygiene.ledger") / "sql" / engine
         assert sorted(path.name[:5] for path in folder.iterdir()) == [f"{n:04}_" for n in range(1, VERSION + 1)]
+
+
+def test_a_shell_completes_public_names() -> None:
+    """They are loaded when they are first used, and known before."""
+    assert set(airflow_dbhygiene.__all__) <= set(dir(airflow_dbhygiene))
+
+
+def test_type_checkers_look_at_the_package() -> None:
+    """Without the marker they take every name of it for Any, and find no mistake in a DAG file."""
+    assert (resources.files("airflow_dbhygiene") / "py.typed").is_file()
+
+
+def test_type_checkers_know_which_fields_may_be_left_out() -> None:
+    """They see a default only where it has its name: without it each policy would have to give all fields."""
+    found = [node for module in _policy_modules() for node in ast.walk(module) if isinstance(node, ast.Call)]
+    calls = [call for call in found if isinstance(call.func, ast.Name) and call.func.id == "Field"]
+    assert len(calls) > 30
+    assert [ast.unparse(call) for call in calls if call.args] == []
+
+
+def test_signatures_for_type_checkers_name_all_fields() -> None:
+    """Parts that take a field by position have a signature of their own, beside the one that pydantic makes."""
+    told = {
+        part.name: {argument.arg for argument in (*node.args.args[1:], *node.args.kwonlyargs)}
+        for module in _policy_modules()
+        for part in ast.walk(module)
+        if isinstance(part, ast.ClassDef)
+        for block in part.body
+        if isinstance(block, ast.If)
+        for node in block.body
+        if isinstance(node, ast.FunctionDef)
+    }
+    assert set(told) == {"OlderThan", "Expired", "Matching", "Parquet", "ColdTable"}
+    parts = {name: getattr(airflow_dbhygiene.policy, name) for name in told}
+    assert told == {name: set(part.model_fields) - {"kind"} for name, part in parts.items()}
+
+
+def _policy_modules() -> list[ast.Module]:
+    folder = Path(str(resources.files("airflow_dbhygiene.policy")))
+    return [ast.parse(file.read_text(encoding="utf-8")) for file in folder.glob("*.py")]
