@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 
 from airflow_dbhygiene.errors import (
+    ArchiveDamaged,
     IllegalMove,
     NotFound,
     NotLossless,
@@ -69,13 +70,17 @@ class Erased:
 
 @dataclass
 class _Search:
-    """The keys that are looked for, as they were written, and those that were met in any archive, or are held there."""
+    """The keys that are looked for, as they were written, and those that were met in any archive, or are held there.
+
+    ``unread`` are objects that could not be looked into.
+    """
 
     site: Site
     session: Any
     wish: ErasureWish
     met: set[Key] = field(default_factory=set)
     held: set[Key] = field(default_factory=set)
+    unread: list[ArchiveDamaged] = field(default_factory=list)
     _known: dict[tuple[Column, ...], dict[Key, Key]] = field(default_factory=dict)
 
     def keys(self, run: Run) -> dict[Key, Key]:
@@ -129,6 +134,7 @@ def erase(site: Site, wish: ErasureWish) -> Erased:
     :raises IllegalMove: when one of these may still go on, or its archive is no Parquet; or when a hold's condition
         cannot be asked of what was archived
     :raises StatementTimedOut: when another erasure was faster with an object: call again
+    :raises ArchiveDamaged: when objects are missing or altered, after all others are done
     """
     with site.database.session() as session:
         migrate(site.database, session)
@@ -141,6 +147,9 @@ def erase(site: Site, wish: ErasureWish) -> Erased:
             _check(site, session, run, wish)
         search = _Search(site, session, wish)
         rows = sum(_erase_in_run(search, session, run) for run in runs)
+    if unread := search.unread:
+        message = f"{len(unread)} objects could not be looked into; in all others the rows are erased: {unread[0]}"
+        raise ArchiveDamaged(message)
     unknown = tuple(key for key in wish.keys if key not in search.met)
     return Erased(rows, unknown, held=tuple(key for key in wish.keys if key in search.held))
 
@@ -182,7 +191,11 @@ def _erase_in_run(search: _Search, session: Any, run: Run) -> int:
     erased = 0
     for chunk in ledger.chunks(run.run_id):
         for receipt in Objects(session).of(chunk):
-            erasure = _replaced(search, session, store, run, receipt, known.get(receipt.name))
+            try:
+                erasure = _replaced(search, session, store, run, receipt, known.get(receipt.name))
+            except ArchiveDamaged as damage:
+                search.unread.append(damage)
+                continue
             if erasure is not None:
                 erased += erasure.rows_erased - (known[receipt.name].rows_erased if receipt.name in known else 0)
     for each in Erasures(session).of_run(run.run_id):

@@ -21,7 +21,7 @@ from pyarrow import parquet as pq
 
 from airflow_dbhygiene.databases.mysql import session as mysql_session
 from airflow_dbhygiene.databases.postgres import session as postgres_session
-from airflow_dbhygiene.errors import IllegalMove, NotFound, PolicyInvalid, StatementTimedOut
+from airflow_dbhygiene.errors import ArchiveDamaged, IllegalMove, NotFound, PolicyInvalid, StatementTimedOut
 from airflow_dbhygiene.policy import Matching
 from airflow_dbhygiene.steps import archive as archiving
 from airflow_dbhygiene.steps import erase as erasing
@@ -402,6 +402,18 @@ def test_what_a_hold_protects_stays_in_the_archive(events_job: Job) -> None:
     place_hold(site, HoldWish(table, "case 8", "legal", where="later = 1"))
     with pytest.raises(IllegalMove, match=r"whether a hold protects .* cannot be told: .*later"):
         erase(site, replace(wish, keys=(("8",),)))
+
+
+@pytest.mark.rights("restore")
+def test_an_object_that_is_gone_keeps_no_other_from_being_erased(events_job: Job) -> None:
+    """A bucket may let old objects go: what is left of a person elsewhere is erased all the same, and the rest told."""
+    runs = three_runs(events_job)
+    remove_an_object(events_job, runs)
+    for _ in range(2):
+        with pytest.raises(ArchiveDamaged, match=r"^1 objects could not be looked into; in all others .* is missing"):
+            erase(events_job.site, ErasureWish("events", (("2999",),), "request 17", "dpo"))
+        found = verify_archive(events_job.site, policy="events")
+        assert (found.rows_erased, len(found.findings)) == (1, 1)
 
 
 def test_a_hold_is_asked_of_the_columns_that_a_mask_has_left(events_job: Job) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from airflow_dbhygiene.databases.mysql import purge as deletes
-from airflow_dbhygiene.errors import ArchiveDamaged
+from airflow_dbhygiene.errors import ArchiveDamaged, NotLossless
 from airflow_dbhygiene.policy import ColdTable
 from airflow_dbhygiene.steps.archive import archive
 from airflow_dbhygiene.steps.plan import Ticket
@@ -91,6 +91,14 @@ def test_verify_calls_nothing_the_same_that_it_could_not_compare(job: MySqlJob) 
     job.execute("SET GLOBAL max_allowed_packet = 1048576")
     with pytest.raises(ArchiveDamaged) if _mariadb(job) else nullcontext():
         assert verify(job.site, ticket.run, ticket.chunk) == ROWS
+
+
+def test_a_row_that_is_too_long_is_not_archived(job: MySqlJob) -> None:
+    """It would have no version, by which a restore knows it."""
+    (ticket,) = job.start(job.policy(archive=ColdTable("cold.events"), guard={"max_fraction": 1}))
+    job.execute("SET GLOBAL max_allowed_packet = 1048576")
+    with pytest.raises(NotLossless, match=r"a row of shop\.events is longer than the server's max_allowed_packet"):
+        archive(job.site, ticket.run, ticket.chunk)
 
 
 def _mariadb(job: MySqlJob) -> bool:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow_dbhygiene.databases import cold
 from airflow_dbhygiene.databases.mysql import cold_compare, cold_copy, cold_look, loading
 from airflow_dbhygiene.databases.mysql.cold_compare import lies
 from airflow_dbhygiene.databases.mysql.cold_copy import NOW
-from airflow_dbhygiene.databases.mysql.rows import batch_of, line_sql, translating, version_sql
+from airflow_dbhygiene.databases.mysql.rows import VERSION_TYPE, batch_of, line_sql, too_long, translating, version_sql
 from airflow_dbhygiene.databases.mysql.values import literals_of
 from airflow_dbhygiene.databases.mysql.writing import listed, literal, octets, spelled
 from airflow_dbhygiene.databases.protocol import VERSION_COLUMN
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from airflow_dbhygiene.databases.mysql.session import Connections, MySqlSession
     from airflow_dbhygiene.databases.protocol import Column, Selection
     from airflow_dbhygiene.policy.names import TableName
+
+
+_NO_VERSION: Final = bytes(VERSION_TYPE.byte_width)
+"""What the server writes for the version that it could not make, where it is lenient."""
 
 
 class MySqlColdTables:
@@ -68,13 +72,18 @@ class MySqlColdTables:
 
     @staticmethod
     def digest(session: MySqlSession, selection: Selection, copied: Copied, *, fresh: bool = False) -> str:
-        """Digest the versions that the rows have as they lie there; of fresh ones the versions beside them."""
+        """Digest the versions that the rows have as they lie there; of fresh ones the versions beside them.
+
+        :raises NotLossless: when a fresh row is too long for the server's max_allowed_packet
+        """
         version = cold.VERSION if fresh else version_sql(selection)
         statement = (
             f"SELECT {version} FROM {spelled(copied.table)} WHERE {lies(copied)} ORDER BY {cold.OBJECT}, {cold.ORDINAL}"
         )
         versions = hashlib.sha256()
         for some in translating(session.driver.stream(statement)):
+            if fresh and _NO_VERSION in some:
+                raise too_long(selection)
             versions.update(b"".join(each or b"" for each in some))
         return versions.hexdigest()
 

@@ -212,11 +212,7 @@ def translating(pieces: Iterator[Sequence[bytes | None]]) -> Iterator[Sequence[b
 def batch_of(selection: Selection, lines: Sequence[bytes | None]) -> pa.RecordBatch:
     """Take lines apart, and digest each as the server would."""
     if any(line is None for line in lines):
-        message = (
-            f"a row of {selection.table} is longer than the server's max_allowed_packet, so that it cannot be read in "
-            f"one piece: raise that setting."
-        )
-        raise NotLossless(message)
+        raise too_long(selection)
     whole = [line for line in lines if line is not None]
     columns = _parse(selection, b"\n".join(whole) + b"\n")
     versions = b"".join(hashlib.sha256(line).digest() for line in whole)
@@ -224,6 +220,14 @@ def batch_of(selection: Selection, lines: Sequence[bytes | None]) -> pa.RecordBa
     if len(columns[0]) != len(whole):
         raise NotLossless(f"{len(whole)} rows of {selection.table} were read as {len(columns[0])}.")
     return pa.record_batch([*columns, version], schema=arrow_schema(selection))
+
+
+def too_long(selection: Selection) -> NotLossless:
+    """Say of which row the server makes no line, and what to do."""
+    return NotLossless(
+        f"a row of {selection.table} is longer than the server's max_allowed_packet, so that it cannot be read in one "
+        f"piece: raise that setting."
+    )
 
 
 def _parse(selection: Selection, text: bytes) -> list[Any]:

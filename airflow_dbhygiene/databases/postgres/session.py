@@ -62,6 +62,12 @@ _SHARED: Mapping[str, object] = {
 }
 _AS_THEY_LIE: Mapping[str, object] = {"enable_indexscan": "off"}
 
+_PATIENT = (
+    "SELECT pg_catalog.set_config('idle_session_timeout', '0', false)"
+    " WHERE pg_catalog.current_setting('idle_session_timeout') <> '0'"
+)
+"""A store may take longer for an object than a server lets a session stand idle."""
+
 _TERMINAL: Mapping[str, type[errors.Terminal]] = {
     "42501": errors.PrivilegeMissing,
     "42P01": errors.NotFound,
@@ -134,6 +140,7 @@ class PostgresSession:
             connection.execute("SET client_encoding = 'UTF8'")
         if not (connection.info.parameter_status("DateStyle") or "").startswith("ISO"):
             connection.execute("SET DateStyle = 'ISO, YMD'")  # psycopg reads no other
+        connection.execute(_PATIENT)
         connection.prepare_threshold = None  # poolers in transaction mode know no prepared statements
         self.connection = connection
         self._stopped = stopped or threading.Event()
