@@ -95,6 +95,8 @@ def abandon(args: Namespace, site: Site) -> Iterable[dict[str, Any]]:
 def restore(args: Namespace, site: Site) -> Iterable[dict[str, Any]]:
     """Put rows of a run back, or count what would come back."""
     restore_id = f"{_who(args)}-{os.urandom(5).hex()}"
+    if args.chunks == "":
+        raise PolicyInvalid("--chunks is empty: write '3' or '2-5', or leave it out for all.")
     wish = Wish(args.run, restore_id, parse_chunks(args.chunks), args.where, args.into, dry_run=not args.execute)
     came = restore_rows(site, wish)
     if wish.dry_run:

@@ -96,7 +96,7 @@ def restore(site: Site, wish: Wish) -> Restored:
         run = ledger.existing_run(wish.run_id)
         refuse_to_restore(run)
         _refuse_erased(session, run)
-        target = parse_table_name(wish.into) if wish.into else run.selection.table
+        target = run.selection.table if wish.into is None else parse_table_name(wish.into)
         if wish.where is not None:
             site.database.check_condition(session, wish.where, "where")
             site.database.try_condition(session, target, wish.where, "where")

@@ -146,6 +146,9 @@ def test_a_run_is_restored_from_the_command_line(job: Job, airflow: Commands) ->
         airflow("restore", run, "--chunks", "one")
     with pytest.raises(SystemExit, match=r"^NotFound: run typo is not in this database's ledger"):
         airflow("restore", "typo", "--execute")
+    for empty in ("--where", "--into", "--chunks"):  # a script's variable that nobody has set
+        with pytest.raises(SystemExit, match=r"^PolicyInvalid: "):
+            airflow("restore", run, empty, "", "--execute")
 
 
 def test_a_run_comes_back_on_mariadb_and_mysql(
