@@ -237,7 +237,7 @@ class Database(Protocol):
         """Write the table's columns and key as SQL, a line for each."""
 
     def referenced(self, session: Any, selection: Selection, /) -> Iterator[str]:
-        """Name the foreign keys whose rows point at stale ones."""
+        """Name the foreign keys whose rows point at stale ones; ask outside of a transaction."""
 
     def index_advice(self, table: TableName, columns: Sequence[str], /) -> str:
         """Give the statement that makes an index without keeping others out."""
