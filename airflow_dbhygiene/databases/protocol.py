@@ -72,8 +72,8 @@ class Facts(Shape):
     warnings: tuple[str, ...]
 
 
-def refuse_if_changed(table: TableName, before: str, after: str) -> None:
-    """Compare the schema's digests from before and after its facts were read, one statement after the other.
+def refuse_if_changed(table: TableName, before: object, after: object) -> None:
+    """Compare what two statements told of a schema, such as its digests from before and after its facts were read.
 
     :raises StatementTimedOut: when they differ, for half of the facts would be those of another table
     """
