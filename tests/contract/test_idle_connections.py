@@ -96,11 +96,13 @@ def test_an_object_may_take_longer_than_that(job: Job, monkeypatch: pytest.Monke
 
 
 def test_what_a_database_allows_transactions_is_for_the_application(tmp_path: Path) -> None:
-    """An archive reads for as long as it takes: PostgreSQL 17 and later may have a limit for all that log in."""
-    with PostgresServer.start("18") as postgres:
+    """Archive and VACUUM last as long as they take: PostgreSQL 17 and later may have a limit for all that log in."""
+    with PostgresServer.start("18", settings={"vacuum_cost_limit": "1"}) as postgres:
         job = Job(postgres.create_database("shop"), tmp_path)
-        job.execute(EVENTS + "ALTER DATABASE shop SET transaction_timeout = '1s'")
+        job.execute(EVENTS + "ALTER DATABASE shop SET transaction_timeout = '500ms'")
         with job.site.database.session() as session, session.transaction():
             time.sleep(1.5)
             assert session.execute("SELECT count(*) FROM events") == [(10_000,)]
-        assert job.run(job.policy())["rows_purged"] == STALE_EVENTS
+        done = job.run(job.policy(reclaim="vacuum"))
+        assert done["rows_purged"] == STALE_EVENTS
+        assert done["reclaim"]["seconds"] > 0.5

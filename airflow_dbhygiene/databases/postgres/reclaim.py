@@ -8,7 +8,7 @@ from psycopg import sql
 
 from airflow_dbhygiene.databases.postgres import repack
 from airflow_dbhygiene.databases.postgres.clutter import measure
-from airflow_dbhygiene.databases.postgres.session import translated
+from airflow_dbhygiene.databases.postgres.session import KNOWS_TRANSACTION_TIMEOUT, translated
 from airflow_dbhygiene.errors import PlanRefused, PrivilegeMissing
 
 if TYPE_CHECKING:
@@ -66,7 +66,10 @@ def _maintain(session: PostgresSession, table: TableName, statement: LiteralStri
         # A role may have been told to hear errors alone, and the server only warns that it did nothing.
         session.connection.execute("SET client_min_messages = 'warning'")
         session.connection.execute("SET vacuum_cost_delay = '2ms'")
-        session.connection.execute("SET statement_timeout = 0")  # a role's own is meant for what it asks, not for this
+        # A role's own limits are meant for what it asks, not for this.
+        session.connection.execute("SET statement_timeout = 0")
+        if session.version >= KNOWS_TRANSACTION_TIMEOUT:
+            session.connection.execute("SET transaction_timeout = 0")
         session.connection.execute(sql.SQL(statement).format(sql.Identifier(table.schema, table.table)))
     if skipped := [words for function, words in session.notices if function in _SKIPPING]:
         message = (

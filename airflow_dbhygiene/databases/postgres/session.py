@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import adbc_driver_manager
 import psycopg
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from adbc_driver_manager import dbapi
 
 Query = str | sql.Composable
+
+KNOWS_TRANSACTION_TIMEOUT: Final = 170000
 
 SETTINGS: Mapping[str, object] = {
     "application_name": "airflow-dbhygiene",
@@ -314,7 +316,7 @@ def settings_query(settings: Mapping[str, object], version: int) -> sql.Composed
 
 
 def _known(name: str, version: int) -> bool:
-    return name != "transaction_timeout" or version >= 170000  # noqa: PLR2004 - the version that brought it
+    return name != "transaction_timeout" or version >= KNOWS_TRANSACTION_TIMEOUT
 
 
 def _one(cursor: dbapi.Cursor, statement: str) -> int:
