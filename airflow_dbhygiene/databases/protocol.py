@@ -72,8 +72,8 @@ class Facts(Shape):
     warnings: tuple[str, ...]
 
 
-def refuse_if_changed(table: TableName, before: str, after: str) -> None:
-    """Compare the schema's digests from before and after its facts were read, one statement after the other.
+def refuse_if_changed(table: TableName, before: object, after: object) -> None:
+    """Compare what two statements told of a schema, such as its digests from before and after its facts were read.
 
     :raises StatementTimedOut: when they differ, for half of the facts would be those of another table
     """
@@ -237,7 +237,7 @@ class Database(Protocol):
         """Write the table's columns and key as SQL, a line for each."""
 
     def referenced(self, session: Any, selection: Selection, /) -> Iterator[str]:
-        """Name the foreign keys whose rows point at stale ones."""
+        """Name the foreign keys whose rows point at stale ones; ask outside of a transaction."""
 
     def index_advice(self, table: TableName, columns: Sequence[str], /) -> str:
         """Give the statement that makes an index without keeping others out."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING, Any, Final
 
 import pendulum
 
@@ -12,6 +13,10 @@ from airflow_dbhygiene.policy.moments import Moments
 if TYPE_CHECKING:
     from airflow.sdk import Context
     from pendulum import DateTime
+
+
+_DATED: Final = re.compile(r"\d{4}")
+"""How a moment begins that means the same in each try: "now" and "12:00" do not."""
 
 
 def moments_of(context: Context, explicit: str | None) -> Moments:
@@ -43,7 +48,7 @@ def parse_moment(text: str | None, name: str) -> DateTime | None:
     if text in (None, "", "None"):
         return None
     try:
-        parsed = pendulum.parse(str(text))
+        parsed = pendulum.parse(str(text)) if _DATED.match(str(text)) else None
     except ValueError as error:
         raise CutoffRefused(f"{name} {text!r} is not a moment: write it like 2026-01-31T00:00:00Z.") from error
     if not isinstance(parsed, pendulum.DateTime):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from airflow_dbhygiene.steps.site import Site
 
 DEFAULT_LIMITS = {"stale_rows": 1}
+_BACKFILL: Final = "backfill"
 
 
 class ClutterSensor(BaseSensorOperator):
@@ -37,7 +38,8 @@ class ClutterSensor(BaseSensorOperator):
 
     :param policy: what is stale
     :param at_least: measure → the least value at which there is something to do; default is one stale row
-    :param on_below: ``skip`` the tasks behind the sensor when there is too little, or ``wait`` until there is enough
+    :param on_below: ``skip`` the tasks behind the sensor when there is too little, or ``wait`` until there is enough; a
+        backfill never waits: what was too little in the past mostly stays so
     :param as_of: the moment that keep counts back from, in ISO 8601; default as in ``PlanOperator`` (templated)
     :param deferrable: wait in the triggerer and hold no worker slot; default True
     :param patience_seconds: how long the database may fail to answer while the sensor waits
@@ -90,6 +92,8 @@ class ClutterSensor(BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Look once; then skip, poke on, or wait in the triggerer."""
+        if context["dag_run"].run_type == _BACKFILL:
+            self.on_below = "skip"
         if not self.deferrable or self.on_below == "skip":
             return super().execute(context)
         looked = self.poke(context)

@@ -102,12 +102,13 @@ def _stale(site: Site, session: Any, policy: Policy, window: Window, limits: Map
         _refuse_full_scan(site, policy, table)
     predicate = without_held(database, session, policy, bare)
     found: dict[str, float] = {}
-    with session.transaction(walking=True, statement_seconds=_MOST_SECONDS):
-        if "stale_rows" in limits:
-            most = math.ceil(limits["stale_rows"])
+    if "stale_rows" in limits:
+        most = math.ceil(limits["stale_rows"])
+        with session.transaction(walking=True, statement_seconds=_MOST_SECONDS):
             found["stale_rows"] = float(database.count_up_to(session, table.name, predicate, most))
-        if "oldest_age_seconds" in limits:
-            stale = _age(policy)
+    if "oldest_age_seconds" in limits:
+        stale = _age(policy)
+        with session.transaction(walking=True, statement_seconds=_MOST_SECONDS):
             found["oldest_age_seconds"] = database.oldest_age_seconds(session, table.name, stale, predicate) or 0.0
     return found
 

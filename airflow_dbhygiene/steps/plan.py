@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import pendulum
 
 from airflow_dbhygiene.databases.cold import Outlook
-from airflow_dbhygiene.databases.protocol import Facts, Selection, Server
+from airflow_dbhygiene.databases.protocol import Facts, Selection, Server, refuse_if_changed
 from airflow_dbhygiene.errors import CutoffRefused, PlanRefused, PolicyInvalid, WrongServer
 from airflow_dbhygiene.ledger import Chunk, Ledger, Run, migrate
 from airflow_dbhygiene.ledger.moves import PLANNED
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from airflow_dbhygiene.policy import Policy
     from airflow_dbhygiene.steps.site import Site
 
+_Answer = TypeVar("_Answer")
 _SAMPLE_BATCH: Final = 20_000
 _CAUTIOUS_SPEED: Final = 100_000.0
 _UNFILLED: Final = re.compile(r"\{(name|table)\}")
@@ -127,6 +128,7 @@ def make_plan(site: Site, policy: Policy, window: Window, origin: dict[str, str]
     :raises PolicyInvalid: when the archive would lie where nobody means it to
     :raises PlanRefused: with every reason by name, when the table cannot be purged safely
     :raises CutoffRefused: when the cutoff is later than the database's own clock allows
+    :raises StatementTimedOut: when the table changes meanwhile
     """
     _check_place(policy)
     database = site.database
@@ -142,14 +144,15 @@ def make_plan(site: Site, policy: Policy, window: Window, origin: dict[str, str]
         check_mask(policy, facts)
         predicate = database.predicate(session, policy, facts, window)
         _refuse_unled(site, session, policy, facts)
-        with session.transaction(walking=True):
-            holds = _binding_holds(database, session, policy)
-            unheld = without_held(database, session, policy, predicate)
-            stale = database.count_up_to(session, facts.name, unheld, policy.guard.max_rows + 1)
-            walk = database.choose_walk(session, policy, facts, predicate, _fraction(policy, facts, stale))
-            selection = Selection(facts.name, facts.columns, facts.key, walk, predicate)
-            draft = _Draft(site, session, policy, facts, selection)
-            cut = _cut(replace(draft, selection=replace(draft.selection, predicate=unheld)), stale)
+        holds = _binding_holds(database, session, policy)
+        unheld = without_held(database, session, policy, predicate)
+        stale = _apart(session, database.count_up_to, facts.name, unheld, policy.guard.max_rows + 1)
+        fraction = _fraction(policy, facts, stale)
+        walk = _apart(session, database.choose_walk, policy, facts, predicate, fraction)
+        selection = Selection(facts.name, facts.columns, facts.key, walk, predicate)
+        draft = _Draft(site, session, policy, facts, selection)
+        cut = _cut(replace(draft, selection=replace(draft.selection, predicate=unheld)), stale)
+        refuse_if_changed(facts.name, facts.fingerprint, database.fingerprint(session, facts.name))
         speed = Ledger(session).rows_per_second(policy.name) if Ledger.exists(session) else None
     outlook = store.outlook(selection) if store else Outlook()
     if outlook.refusals:
@@ -251,16 +254,24 @@ def _fraction(policy: Policy, facts: Facts, stale: int) -> float:
     return 0.0 if stale > policy.guard.max_rows else stale / max(facts.row_estimate or 0, 1)
 
 
+def _apart(session: Any, question: Callable[..., _Answer], *values: Any) -> _Answer:
+    """Ask in a transaction of its own: in between, whoever waits to change the table has his turn."""
+    with session.transaction(walking=True):
+        return question(session, *values)
+
+
 def _cut(draft: _Draft, stale: int) -> Cut:
     """Cut the stale rows into chunks, after a look at what depends on their number."""
     database, session, guard = draft.site.database, draft.session, draft.policy.guard
     if not stale:
         return Cut((), guard.min_chunk_rows, 0, 0)
-    expected = max(stale, database.estimate(session, draft.selection)) if stale > guard.max_rows else stale
+    expected = stale
+    if stale > guard.max_rows:
+        expected = max(stale, _apart(session, database.estimate, draft.selection))
     refusals = tuple(_refusals(draft, expected))
     if refusals:
         raise PlanRefused(str(draft.facts.name), refusals)
-    return cut_evenly(partial(database.hop, session, draft.selection), guard, stale, expected)
+    return cut_evenly(partial(_apart, session, database.hop, draft.selection), guard, stale, expected)
 
 
 def without_held(database: Database, session: Any, policy: Policy, predicate: str) -> str:
@@ -286,7 +297,8 @@ def _refusals(draft: _Draft, expected: int) -> Iterator[str]:
             f"about {expected:,} rows of this interval are stale, more than guard.max_rows {guard.max_rows:,}, and no "
             f"run of another interval takes the rest: raise max_rows, or schedule shorter intervals."
         )
-    if not guard.allow_full_scan and draft.site.database.full_scans(draft.session, selection, _SAMPLE_BATCH):
+    full_scans = draft.site.database.full_scans
+    if not guard.allow_full_scan and _apart(draft.session, full_scans, selection, _SAMPLE_BATCH):
         age = () if isinstance(policy.stale, Matching) else (policy.stale.column,)
         advice = draft.site.database.index_advice(facts.name, (*age, *selection.key))
         yield f"no index lets a run walk its rows in order: {advice}, or set guard.allow_full_scan."

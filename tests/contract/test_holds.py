@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,15 @@ from typing import Any
 import pendulum
 import pytest
 
-from airflow_dbhygiene.errors import IllegalMove, NotFound, Paused, PlanRefused, PolicyInvalid, StatementFailed
+from airflow_dbhygiene.errors import (
+    IllegalMove,
+    NotFound,
+    Paused,
+    PlanRefused,
+    PolicyInvalid,
+    StatementFailed,
+    StatementTimedOut,
+)
 from airflow_dbhygiene.policy import Pace
 from airflow_dbhygiene.steps.archive import archive
 from airflow_dbhygiene.steps.hold import HoldWish, list_holds, parse_keys, place_hold, release_hold
@@ -44,6 +53,28 @@ def verified(job: Job) -> Any:
 def left(job: Job) -> list[int]:
     """Give the stale events that are still there."""
     return [row[0] for row in job.execute("SELECT id FROM events WHERE at < '2023-05-06 00:00' ORDER BY id")]
+
+
+def test_a_key_that_is_renamed_just_then(events_job: Job) -> None:
+    """Two statements read it: they name one column, or a retry is asked for."""
+    ended = threading.Event()
+
+    def rename() -> None:
+        for start, end in [("id", "other"), ("other", "id")] * 40:
+            events_job.execute(f"ALTER TABLE events RENAME COLUMN {start} TO {end}")
+        ended.set()
+
+    owner = threading.Thread(target=rename)
+    site, table, seen = events_job.site, events_job.policy().table_name, set()
+    with site.database.session() as session:
+        owner.start()
+        try:
+            while not ended.is_set():
+                with contextlib.suppress(StatementTimedOut):
+                    seen.add(tuple(column.name for column in site.database.key_columns(session, table)))
+        finally:
+            owner.join()
+    assert seen == {("id",), ("other",)}
 
 
 def test_a_hold_by_keys_or_condition_keeps_its_rows(events_job: Job) -> None:

@@ -125,7 +125,7 @@ def test_what_a_database_allows_transactions_is_for_the_application(tmp_path: Pa
     """Archive and VACUUM take as long as they take: PostgreSQL 17 and later may have a limit for all that log in."""
     with PostgresServer.start("18") as postgres:
         job = Job(postgres.create_database("shop"), tmp_path)
-        job.execute(EVENTS + "ALTER DATABASE shop SET transaction_timeout = '1s'")
+        job.execute(EVENTS + "ALTER DATABASE shop SET transaction_timeout = '500ms'")
         with job.site.database.session() as session, session.transaction():
             time.sleep(1.5)
             assert session.execute("SELECT count(*) FROM events") == [(10_000,)]

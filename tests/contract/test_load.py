@@ -172,6 +172,22 @@ def test_who_waits_for_the_whole_table_goes_first(job: Job) -> None:
     assert purge(job.site, ticket.run, ticket.chunk).state == "purged"
 
 
+def test_who_has_locked_a_partition_comes_to_his_end(job: Job) -> None:
+    """A batch that meets his partition would wait for him, and fail: none is begun."""
+    job.execute(
+        "ALTER TABLE events RENAME TO part; CREATE TABLE events (LIKE part INCLUDING ALL) PARTITION BY RANGE (id);"
+        "ALTER TABLE events ATTACH PARTITION part DEFAULT; ANALYZE events"
+    )
+    ticket, *_ = job.start(job.policy(pace=Pace(max_pause_seconds=0.1)))
+    for step in (archive, verify):
+        step(job.site, ticket.run, ticket.chunk)
+    with psycopg.connect(job.dsn) as owner:
+        owner.execute("LOCK TABLE part IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(Paused, match=r"holds \w+Lock on partition part of public\.events"):
+            purge(job.site, ticket.run, ticket.chunk)
+    assert purge(job.site, ticket.run, ticket.chunk).state == "purged"
+
+
 @pytest.mark.parametrize("mode", ["SHARE", "ACCESS EXCLUSIVE"])
 def test_who_has_locked_the_whole_table_comes_to_his_end(job: Job, mode: str) -> None:
     """CREATE INDEX, or VACUUM FULL, takes as long as it takes: the purge pauses, and no try of its task is lost."""

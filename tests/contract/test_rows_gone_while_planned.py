@@ -1,15 +1,17 @@
-"""The application deletes stale rows after a plan has counted them, and before it has cut them into chunks.
+"""What happens after a plan has counted stale rows, and before it has cut them into chunks.
 
-Invariants 1 and 10, on every engine: the run takes what is left, or a part of it that the guard allows, and the next
-run the rest; whatever leaves the table is in the archive.
+The application deletes rows. Invariants 1 and 10, on every engine: the run takes what is left, or a part of it that the
+guard allows, and the next run the rest; whatever leaves the table is in the archive. Or somebody changes the table.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from contextlib import closing
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from airflow_dbhygiene.errors import StatementTimedOut
 from airflow_dbhygiene.policy import Guard
 from airflow_dbhygiene.steps.archive import archive
 from airflow_dbhygiene.steps.plan import make_plan, record_plan
@@ -17,6 +19,12 @@ from airflow_dbhygiene.steps.purge import purge
 from airflow_dbhygiene.steps.report import report
 from airflow_dbhygiene.steps.verify import verify
 from tests.job import AS_OF, ORIGIN, STALE_EVENTS, Job, window_of
+from tests.mysql_job import MySqlJob
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_dbhygiene.steps.plan import Plan
 
 FRESH: Final = range(STALE_EVENTS, 10_000)
 _LARGEST, _MIDDLE = 1_000, 500
@@ -65,3 +73,39 @@ def test_rows_go_between_their_count_and_a_hop(
         archived += events_job.archived(told).column("id").to_pylist()
         assert archived == [*range(STALE_EVENTS - left, STALE_EVENTS)]
     assert events_job.one("SELECT count(*) FROM events") == len(FRESH)
+
+
+def plan_with(job: Job, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], object]) -> Plan:
+    """Plan two chunks, and let something happen before the only hop."""
+    site = job.site
+    original = site.database.hop
+
+    def hopped(*args: object) -> object:
+        meanwhile()
+        return original(*args)
+
+    monkeypatch.setattr(type(site.database), "hop", staticmethod(hopped))
+    policy = job.policy(guard=Guard(max_fraction=1, min_chunk_rows=STALE_EVENTS // 2))
+    return make_plan(site, policy, window_of(policy), ORIGIN)
+
+
+def test_who_waits_to_change_the_table_has_his_turn(events_job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan of a large table takes long: it holds no lock from one look to the next, or others would queue for it."""
+
+    def lock() -> None:
+        if isinstance(events_job, MySqlJob):
+            with closing(events_job.open()) as owner, closing(owner.cursor()) as cursor:
+                cursor.execute("SET lock_wait_timeout = 1")
+                cursor.execute("LOCK TABLES events WRITE")
+        else:
+            events_job.execute("SET lock_timeout = '1s'; BEGIN; LOCK TABLE events IN ACCESS EXCLUSIVE MODE; COMMIT")
+
+    assert len(plan_with(events_job, monkeypatch, lock).chunks) == 2
+
+
+def test_a_table_that_changes_between_two_looks_is_planned_anew(
+    events_job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its columns were read before: a retry reads them again."""
+    with pytest.raises(StatementTimedOut, match="events was changed while it was looked at"):
+        plan_with(events_job, monkeypatch, lambda: events_job.execute("ALTER TABLE events ADD COLUMN more int"))

@@ -4,17 +4,20 @@ import asyncio
 import json
 import re
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
 import pytest
+from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
 
 from airflow_dbhygiene.errors import NotFound, PlanRefused, PolicyInvalid, PrivilegeMissing, StatementTimedOut
 from airflow_dbhygiene.policy import Expired, Guard, Matching, OlderThan
+from airflow_dbhygiene.sensors import ClutterSensor
 from airflow_dbhygiene.steps.measure import Clutter, measure
 from airflow_dbhygiene.triggers import ClutterTrigger
 from tests.integration.test_refusals import make_role
-from tests.job import Job, window_of
+from tests.job import AS_OF, Job, window_of
 
 
 def clutter(job: Job, limits: dict[str, float], **changes: Any) -> Clutter:
@@ -245,3 +248,14 @@ def test_a_trigger_takes_the_policy_of_another_version(job: Job, monkeypatch: py
         patience_seconds=1,
     )
     assert asyncio.run(trigger._look()) == {"stale_rows": 3_000.0}
+
+
+@pytest.mark.rights("all", "Airflow's connection is the administrator's here")
+@pytest.mark.parametrize(("kind", "ends"), [("scheduled", TaskDeferred), ("backfill", AirflowSkipException)])
+def test_a_backfill_never_waits(job: Job, monkeypatch: pytest.MonkeyPatch, kind: str, ends: type[Exception]) -> None:
+    """Its first empty interval would keep all others waiting for a week."""
+    monkeypatch.setenv("AIRFLOW_CONN_PG", job.dsn)
+    sense = ClutterSensor(task_id="sense", policy=job.policy(), at_least={"stale_rows": 10**6}, on_below="wait")
+    context: Any = {"dag_run": SimpleNamespace(run_type=kind, run_after=AS_OF, dag_id="events", run_id="one")}
+    with pytest.raises(ends):
+        sense.execute(context)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pendulum import DateTime
 
 from airflow_dbhygiene.errors import CutoffRefused
+from airflow_dbhygiene.operators.moments import parse_moment
 from airflow_dbhygiene.policy import Expired, Matching, OlderThan, Parquet, Policy
 from airflow_dbhygiene.policy.moments import Moments, Window, origin_digest, resolve_window
 
@@ -42,6 +43,14 @@ ALL = Moments(day(25), day(18), day(19), day(21), day(23))
 def test_the_first_moment_that_is_known_counts(moments: Moments, as_of: DateTime) -> None:
     """Explicit before data interval before partition before the moment when the run was due."""
     assert resolve_window(policy(), moments) == Window(None, as_of.subtract(days=10), as_of)
+
+
+@pytest.mark.parametrize("text", ["now", "12:00", "T12:00", "2024-01-01/2024-01-02", "P1D", "soon"])
+def test_a_text_that_means_another_moment_in_each_try_is_refused(text: str) -> None:
+    """Or a retry would be another run than the first try."""
+    with pytest.raises(CutoffRefused, match=f"as_of {text!r} is not (a|one) moment: write it like 2026-01-31"):
+        parse_moment(text, "as_of")
+    assert parse_moment("2024-01-31", "as_of") == parse_moment("2024-01-31T01:00+01:00", "as_of") == day(31)
 
 
 def test_a_run_without_any_date_is_refused() -> None:

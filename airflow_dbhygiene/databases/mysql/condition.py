@@ -53,11 +53,13 @@ def predicate(session: MySqlSession, policy: Policy, table: Shape, window: Windo
 
 
 def referenced(session: MySqlSession, selection: Selection) -> Iterator[str]:
-    """Name the foreign keys whose rows point at stale ones."""
+    """Name the foreign keys whose rows point at stale ones, each in a transaction of its own."""
     for foreign_key in catalog.foreign_keys(session, selection.table):
         childless = _childless(selection.table, foreign_key)
         condition = f"{selection.predicate} AND NOT ({childless})"
-        if session.execute(f"SELECT 1 FROM {spelled(selection.table)} WHERE {condition} LIMIT 1"):
+        with session.transaction(walking=True):
+            found = session.execute(f"SELECT 1 FROM {spelled(selection.table)} WHERE {condition} LIMIT 1")
+        if found:
             child = spelled(foreign_key.child)
             yield f"rows of {child} point at stale rows through foreign key {foreign_key.name}"
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_dbhygiene.databases.mysql import catalog, catalog_sql
+from airflow_dbhygiene.databases.mysql import catalog
 from airflow_dbhygiene.databases.mysql.values import literal_of
 from airflow_dbhygiene.databases.mysql.writing import listed, spelled
-from airflow_dbhygiene.databases.protocol import Column, Relatives
+from airflow_dbhygiene.databases.protocol import Column, Relatives, refuse_if_changed
 from airflow_dbhygiene.errors import NotFound, PolicyInvalid, StatementFailed
 
 if TYPE_CHECKING:
@@ -22,15 +22,16 @@ def key_columns(session: MySqlSession, table: TableName) -> tuple[Column, ...]:
 
     :raises NotFound: when there is no such table
     :raises PolicyInvalid: when it is a view, or the catalogue spells its name in another case
+    :raises StatementTimedOut: when the table changes meanwhile
     """
     found = catalog.table_row(session, table)
     if odd := catalog.other_spelling(table, found):
         raise PolicyInvalid(odd)
     if "VIEW" in str(found["kind"]):
         raise PolicyInvalid(f"{table} is no table: name the tables whose rows it shows.")
-    rows = session.execute(catalog_sql.COLUMNS, (table.schema, table.table))
-    types = {str(row[0]): catalog.spelled_type(str(row[1]), row[2], row[3]) for row in rows}
+    types = catalog.types_of(session, table)
     names = next((index.columns for index in catalog.indexes_of(session, table) if index.name == "PRIMARY"), ())
+    refuse_if_changed(table, names, tuple(name for name in names if name in types))
     return tuple(Column(name, types[name], "text") for name in names)
 
 

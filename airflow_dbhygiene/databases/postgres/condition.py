@@ -43,12 +43,14 @@ def predicate(session: PostgresSession, policy: Policy, table: Shape, window: Wi
 
 
 def referenced(session: PostgresSession, selection: Selection) -> Iterator[str]:
-    """Name the foreign keys whose rows point at stale ones."""
+    """Name the foreign keys whose rows point at stale ones, each in a transaction of its own."""
     for foreign_key in catalog.foreign_keys(session, selection.table):
         statement = sql.SQL("SELECT 1 FROM {} WHERE {} AND NOT ({}) LIMIT 1").format(
             table_sql(selection.table), sql.SQL(selection.predicate), _childless(selection.table, foreign_key)
         )
-        if session.execute(statement):
+        with session.transaction(walking=True):
+            found = session.execute(statement)
+        if found:
             yield f"rows of {foreign_key.child} point at stale rows through foreign key {foreign_key.name}"
 
 

@@ -34,8 +34,7 @@ def key_columns(session: PostgresSession, table: TableName) -> tuple[Column, ...
         if root := session.execute(catalog_sql.ROOT, (oid,)):
             message = f"{table} is a partition: name {TableName(*root[0])}, whose holds and pauses bind its partitions."
             raise PolicyInvalid(message)
-        types = {row[0]: row[1] for row in session.execute(catalog_sql.COLUMNS, (oid,))}
-        return tuple(Column(name, types[name], "text") for (name,) in session.execute(catalog_sql.KEY, (oid,)))
+        return tuple(Column(name, kind, "text") for name, kind in session.execute(catalog_sql.KEY, (oid,)))
 
 
 def relatives(session: PostgresSession, table: TableName, names: Collection[TableName]) -> Relatives:

@@ -17,13 +17,19 @@ LIMITS: Final = frozenset({"max_replica_lag_seconds", "max_wal_kept_bytes", "max
 """Limits of a pace that this engine can observe."""
 
 _IN_THE_WAY: Final[LiteralString] = """
-SELECT CASE WHEN granted THEN 'holds' ELSE 'waits for' END, mode, pid
-FROM pg_catalog.pg_locks
+WITH RECURSIVE tree(oid, part) AS (
+    SELECT c.oid, '' FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = %(schema)s AND c.relname = %(table)s
+    UNION ALL
+    SELECT i.inhrelid, 'partition ' || i.inhrelid::pg_catalog.regclass::text || ' of '
+    FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.oid
+)
+SELECT CASE WHEN granted THEN 'holds' ELSE 'waits for' END, mode, pid, part
+FROM pg_catalog.pg_locks JOIN tree ON relation = tree.oid
 WHERE (NOT granted OR mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock'))
   AND locktype = 'relation' AND pid <> pg_catalog.pg_backend_pid()
   AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
-  AND relation = (SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-                  WHERE n.nspname = %(schema)s AND c.relname = %(table)s)
+ORDER BY granted
 LIMIT 1
 """
 
@@ -95,9 +101,9 @@ def clock(session: PostgresSession) -> float:
 
 
 def _in_the_way(session: PostgresSession, table: TableName) -> Iterator[str]:
-    """Let whoever wants to lock the whole table go first, and come to its end: behind it all others would queue."""
-    for has, mode, pid in session.execute(_IN_THE_WAY, {"schema": table.schema, "table": table.table}):
-        yield f"session {pid} {has} {mode} on {table}"
+    """Let whoever wants to lock the table, or a partition, go first, and come to its end: others would queue behind."""
+    for has, mode, pid, part in session.execute(_IN_THE_WAY, {"schema": table.schema, "table": table.table}):
+        yield f"session {pid} {has} {mode} on {part}{table}"
 
 
 def _replica_lag(session: PostgresSession, most: float) -> Iterator[str]:
