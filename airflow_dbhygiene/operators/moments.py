@@ -49,10 +49,10 @@ def parse_moment(text: str | None, name: str) -> DateTime | None:
         return None
     try:
         parsed = pendulum.parse(str(text)) if _DATED.match(str(text)) else None
-    except ValueError as error:
-        raise CutoffRefused(f"{name} {text!r} is not a moment: write it like 2026-01-31T00:00:00Z.") from error
+    except ValueError:
+        parsed = None
     if not isinstance(parsed, pendulum.DateTime):
-        raise CutoffRefused(f"{name} {text!r} is not one moment: write it like 2026-01-31T00:00:00Z.")
+        raise CutoffRefused(f"{name} {text!r} is not a moment: write it like 2026-01-31T00:00:00Z.")
     return parsed
 
 

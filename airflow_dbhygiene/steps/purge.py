@@ -70,7 +70,8 @@ def _work(site: Site, session: Any, run: Run, chunk: Chunk, replicas: tuple[Repl
 def _purge_archived(work: Work) -> Chunk:
     """Delete the rows of object after object."""
     if work.chunk.state not in (VERIFIED, PURGING):
-        raise IllegalMove(f"{work.chunk.label} is {work.chunk.state}: only a verified archive allows a purge.")
+        told = f"{work.chunk.label} is {work.chunk.state}: only a verified archive allows a purge."
+        raise IllegalMove(f"{told} Clear its archive task with downstream.")
     for receipt in Objects(work.session).of(work.chunk):
         if receipt.first_ordinal + receipt.rows > work.chunk.purged_through:
             _purge_object(work, receipt)

@@ -141,7 +141,7 @@ def test_damage_before_verify(archived: Stage, case: tuple[Place, Damage]) -> No
         stage.perform("verify 1")
     assert stage.state_of(1) == "damaged"
     for step in ("verify 1", "purge 1"):
-        with pytest.raises(IllegalMove):
+        with pytest.raises(IllegalMove, match=r"[Cc]lear its archive task"):
             stage.perform(step)
     assert keys_of(stage) == keys
     stage.perform("archive 1", "verify 1", "verify 2", *REST)
