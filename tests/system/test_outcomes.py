@@ -102,10 +102,10 @@ def test_all_chunks_failed_then_one_then_none(lab: Lab, runs: dict[str, str]) ->
 
 @pytest.mark.usefixtures("runs")
 def test_chunk_whose_rows_are_referenced_fails_alone(lab: Lab) -> None:
-    """A child that came after the plan stops its chunk at once, whole; without it, clearing finishes the job."""
+    """A child of its first row, which came after the plan, stops the chunk; without it, clearing finishes the job."""
     dag, run = _dag("referenced"), lab.start(_dag("referenced"))
     eventually(lambda: lab.chunk_states("referenced") == ["verified"] * 3, "three verified chunks", 120)
-    lab.sql("INSERT INTO referenced.child VALUES (1, 1500)")
+    lab.sql("INSERT INTO referenced.child VALUES (1, 1001)")
     lab.go_on("referenced")
     _expect(lab, dag, run, failed={1}, rows=2_000)
     assert "child" in lab.client.log(dag, run, "chunk.purge", 1)
@@ -121,7 +121,7 @@ def test_run_that_has_begun_is_never_skipped(lab: Lab) -> None:
     lab.pause("begun")
     run = lab.start(dag)
     eventually(lambda: lab.chunk_states("begun") == ["verified"] * 3, "three verified chunks", 120)
-    lab.sql("INSERT INTO begun.child VALUES (1, 1500)")
+    lab.sql("INSERT INTO begun.child VALUES (1, 1001)")
     lab.go_on("begun")
     _expect(lab, dag, run, failed={1}, rows=2_000)
     lab.clear(dag, run)
