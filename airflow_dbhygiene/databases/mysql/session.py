@@ -25,7 +25,9 @@ SETTINGS: Final[Mapping[str, object]] = {
     # No mode that changes how SQL is read: predicates were parsed with backslash escapes and without ANSI_QUOTES.
     "sql_mode": "'STRICT_ALL_TABLES,ALLOW_INVALID_DATES,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION'",
     "lock_wait_timeout": 5,  # of metadata locks; the default is a year
-    "wait_timeout": 28_800,  # the default: a store may take longer for an object than what a server was told
+    # A store may take longer for an object than a server lets connections stand idle. It is no more than that, since on
+    # MySQL a machine that is gone keeps its locks as long.
+    "wait_timeout": "CAST(greatest(@@wait_timeout, 600) AS SIGNED)",
     "net_write_timeout": 600,  # while rows are archived the server may have to wait for us
     "sql_safe_updates": 0,
     "sql_select_limit": 2**64 - 1,  # its DEFAULT is the server's own, and would cut holds, outcomes and copies short
