@@ -158,7 +158,14 @@ def _all_of(error: BaseException) -> str:
 def _assert_silent(said: list[str], caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
     out, err = capfd.readouterr()
     process = psutil.Process()
-    lines = [" ".join(each.cmdline()) for each in (process, *process.children(recursive=True)) if each.is_running()]
+    lines = map(_command_line, (process, *process.children(recursive=True)))
     everything = "\n".join([*said, caplog.text, out, err, *lines, " ".join(sys.argv)]).encode()
     assert len(everything) > 1_000
     assert [form for form in _forms() if form in everything] == []
+
+
+def _command_line(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # or one that has just ended: it has no command line any more
+        return ""
