@@ -17,14 +17,14 @@ LIMITS: Final = frozenset({"max_replica_lag_seconds", "max_wal_kept_bytes", "max
 """Limits of a pace that this engine can observe."""
 
 _IN_THE_WAY: Final[LiteralString] = """
-WITH RECURSIVE tree(oid, part) AS (
-    SELECT c.oid, '' FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WITH RECURSIVE tree(oid, is_part) AS (
+    SELECT c.oid, false FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = %(schema)s AND c.relname = %(table)s
     UNION ALL
-    SELECT i.inhrelid, 'partition ' || i.inhrelid::pg_catalog.regclass::text || ' of '
-    FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.oid
+    SELECT i.inhrelid, true FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.oid
 )
-SELECT CASE WHEN granted THEN 'holds' ELSE 'waits for' END, mode, pid, part
+SELECT CASE WHEN granted THEN 'holds' ELSE 'waits for' END, mode, pid,
+       CASE WHEN is_part THEN 'partition ' || tree.oid::pg_catalog.regclass::text || ' of ' ELSE '' END
 FROM pg_catalog.pg_locks JOIN tree ON relation = tree.oid
 WHERE (NOT granted OR mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock'))
   AND locktype = 'relation' AND pid <> pg_catalog.pg_backend_pid()
